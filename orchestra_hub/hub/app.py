@@ -1,0 +1,134 @@
+"""`OrchestraHub`: JupyterHub that knows workshops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from jupyterhub.app import JupyterHub
+from traitlets import Callable as CallableTrait
+from traitlets import Unicode, UseEnum, default
+
+from orchestra_hub.hub.api import api_handlers
+from orchestra_hub.hub.groups import HubWorkshops
+from orchestra_hub.hub.hosts import Hosts, SeatOrigin
+from orchestra_hub.hub.pages import page_handlers
+from orchestra_hub.hub.public import subdomain_handlers
+from orchestra_hub.hub.seams import WorkshopUserDict, subdomain_hook, with_workshops
+from orchestra_hub.web import template_folder
+
+__all__ = ["OrchestraHub"]
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
+    """JupyterHub with a host for every workshop and for every seat."""
+
+    name = "orchestra-hub"
+
+    public_base_url = Unicode(
+        "http://localhost:8000",
+        config=True,
+        help="""
+        Scheme, domain and port under which everything is served: with `https://example.org` the hub is at
+        `https://app.example.org`, a workshop at `https://{id}.example.org`. Needs a wildcard DNS record and, with
+        https, a wildcard certificate. Sets `subdomain_host`; changing it signs everybody out.
+        """,
+    )
+
+    seat_origin = UseEnum(
+        SeatOrigin,
+        default_value=SeatOrigin.LEARNER,
+        config=True,
+        help="""
+        Where seats are served. `learner` (default): each on a host of its own, `{id}--{name}.{domain}`, so that one
+        learner's server shares an origin with nobody. `workshop`: all of a workshop on `{id}.{domain}`; there a
+        learner's server could plant a service worker that reads what the next person opens, so opening another's seat
+        is refused.
+        """,
+    )
+
+    template_paths: list[str]
+    template_vars: dict[str, Any]
+    handlers: list[tuple[Any, ...]]
+
+    clock = CallableTrait(help="Gives the time, aware, in UTC.")
+
+    @default("clock")
+    def _clock_default(self) -> Callable[[], datetime]:
+        return _utcnow
+
+    @default("subdomain_hook")
+    def _default_subdomain_hook(self) -> Callable[..., str]:
+        return subdomain_hook
+
+    @default("subdomain_host")
+    def _default_subdomain_host(self) -> str:
+        return self.hosts.app
+
+    @default("allow_named_servers")
+    def _default_allow_named_servers(self) -> bool:
+        return True
+
+    @default("redirect_to_server")
+    def _default_redirect_to_server(self) -> bool:
+        return False
+
+    @default("default_url")
+    def _default_default_url(self) -> str:
+        return f"{self.base_url}hub/workshops/"
+
+    @default("users")
+    def _users_default(self) -> WorkshopUserDict:
+        return WorkshopUserDict(db_factory=lambda: self.db, settings=self.tornado_settings)
+
+    @property
+    def hosts(self) -> Hosts:
+        """The hosts below `public_base_url`."""
+        return Hosts.from_public_url(self.public_base_url)
+
+    def init_tornado_settings(self) -> None:
+        """JupyterHub's settings and what our seams and handlers read."""
+        own = str(files("orchestra_hub.hub") / "templates")
+        self.template_paths = [own, template_folder(), *self.template_paths]
+        self.tornado_settings.update(
+            orchestra_workshops=HubWorkshops(lambda: self.db),
+            orchestra_hosts=self.hosts,
+            orchestra_seat_origin=self.seat_origin,
+            orchestra_clock=self.clock,
+        )
+        prefix = self.hub_prefix
+        self.template_vars = {
+            "assets": f"{prefix}orchestra/static/",
+            "hub_css": f"{prefix}static/css/style.min.css",
+            "app_url": self.hosts.app,
+            "home_url": f"{self.hosts.app}{prefix}workshops/",
+            **self.template_vars,
+        }
+        super().init_tornado_settings()
+
+    def init_handlers(self) -> None:
+        """JupyterHub's routes, and ours before them."""
+        super().init_handlers()
+        ours = self.add_url_prefix(self.hub_prefix, [*page_handlers(), *api_handlers()])
+        self.handlers = with_workshops([*ours, *self.handlers])
+
+    def init_tornado_application(self) -> None:
+        """The application, with the hosts below the domain that aren't the hub's."""
+        super().init_tornado_application()
+        pattern = rf"(?!app\.)[^.]+\.{re.escape(self.hosts.domain)}"
+        self.tornado_application.add_handlers(pattern, subdomain_handlers(self.hub_prefix, self.base_url))
+
+    async def start_service(self, service_name: str, service: Any, ssl_context: Any = None) -> bool:
+        """As JupyterHub, but a service of its own isn't waited for: its route is added at once, so that the hub's pages
+        are there while it is still starting, or away."""
+        if service.managed:
+            return bool(await super().start_service(service_name, service, ssl_context))
+        self.log.info("Adding external service %s", service_name)
+        return True

@@ -1,0 +1,111 @@
+"""Workshops as the hub sees them: Hub groups with facts in their properties.
+
+Nothing else of a workshop is known here, so that seats of running workshops start and stop while the workshops service
+and its database are away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from jupyterhub import orm
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from tornado.log import app_log
+
+from orchestra_hub.ids import account_key, server_name
+from orchestra_hub.lifecycle import effective_state, may_start_seat
+from orchestra_hub.workshop import HUB_PROPERTY, Account, Role, State, WorkshopFacts
+
+__all__ = ["HubWorkshops", "MemberOf", "account_of", "facts_in", "is_workshop_group"]
+
+
+def is_workshop_group(group: orm.Group) -> bool:
+    """Whether a Hub group stands for a workshop, readable facts or not."""
+    return isinstance(group.properties, dict) and HUB_PROPERTY in group.properties
+
+
+def facts_in(group: orm.Group) -> WorkshopFacts | None:
+    """The workshop's facts in a group's properties; None (and a log line) when somebody damaged them."""
+    if not is_workshop_group(group):
+        return None
+    try:
+        return WorkshopFacts.model_validate(group.properties[HUB_PROPERTY])
+    except ValidationError as error:
+        app_log.error("workshop=%s has unreadable facts in its Hub group: %s", group.name, error.errors()[0]["msg"])
+        return None
+
+
+def account_of(orm_user: orm.User) -> Account:
+    """The account behind a hub user, told apart from earlier ones of the same name."""
+    return Account(name=orm_user.name, key=account_key(orm_user.name, orm_user.created))
+
+
+@dataclass(frozen=True)
+class MemberOf:
+    """A workshop and what one user is in it; `role` is None for somebody who isn't enrolled."""
+
+    facts: WorkshopFacts
+    role: Role | None
+
+    def state(self, now: datetime) -> State:
+        """The state that holds at `now`."""
+        return effective_state(self.facts, now)
+
+    def refusal(self, now: datetime) -> str | None:
+        """Why the user may not start a seat at `now`, as a sentence; None when they may."""
+        return may_start_seat(self.facts, self.role, now)
+
+
+class HubWorkshops:
+    """Reads workshops from the hub's own database. `db_factory` gives the hub's session."""
+
+    def __init__(self, db_factory: Callable[[], Session]) -> None:
+        self._db_factory = db_factory
+        self._by_server: dict[str, str] = {}
+
+    def facts(self, workshop_id: str) -> WorkshopFacts | None:
+        """The facts of a workshop; None when there is no such group."""
+        group = orm.Group.find(self._db_factory(), name=workshop_id)
+        return None if group is None else facts_in(group)
+
+    def member(self, orm_user: orm.User, workshop_id: str) -> MemberOf | None:
+        """The workshop and the user's role in it; None when there is no such workshop."""
+        group = orm.Group.find(self._db_factory(), name=workshop_id)
+        facts = None if group is None else facts_in(group)
+        if group is None or facts is None:
+            return None
+        return MemberOf(facts, _role(orm_user, group, facts))
+
+    def of_user(self, orm_user: orm.User) -> Iterator[MemberOf]:
+        """All workshops a user is enrolled in, latest start first."""
+        found = []
+        for group in orm_user.groups:
+            facts = facts_in(group)
+            if facts is not None:
+                found.append(MemberOf(facts, _role(orm_user, group, facts)))
+        yield from sorted(found, key=lambda m: m.facts.opens_at, reverse=True)
+
+    def id_of_server(self, name: str) -> str | None:
+        """The workshop whose seats' servers are called `name`; None for any other server.
+
+        A slug can't be turned back into an id, so ids are kept by slug and looked up anew on a miss.
+        """
+        if not name:
+            return None
+        workshop_id = self._by_server.get(name)
+        if workshop_id is None or orm.Group.find(self._db_factory(), name=workshop_id) is None:
+            self._by_server = {server_name(found): found for (found,) in self._db_factory().query(orm.Group.name)}
+            workshop_id = self._by_server.get(name)
+        if workshop_id is None:
+            return None
+        group = orm.Group.find(self._db_factory(), name=workshop_id)
+        return workshop_id if group is not None and is_workshop_group(group) else None
+
+
+def _role(orm_user: orm.User, group: orm.Group, facts: WorkshopFacts) -> Role | None:
+    if group not in orm_user.groups:
+        return None
+    return Role.INSTRUCTOR if orm_user.name in facts.instructors else Role.LEARNER

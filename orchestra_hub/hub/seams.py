@@ -1,0 +1,204 @@
+"""The places where Orchestra Hub changes JupyterHub 6, all of them, and nothing else.
+
+| seam | what JupyterHub does | what is needed |
+|---|---|---|
+| `WorkshopUserDict` | makes `jupyterhub.user.User` in `from_orm` and `__getitem__` | our `WorkshopUser` |
+| `WorkshopUser.server_url` | `user host/user/{name}/{server}/` | the seat's host |
+| `WorkshopUser._new_spawner` | `proxy_spec` from the user's host | the seat's host |
+| `WorkshopUser.spawn` | starts whatever server is asked for | enrolment and dates decide, user options don't |
+| `WorkshopUser.sync_groups` | drops every group an authenticator didn't name | workshop groups are kept, never gained |
+| `WorkshopHandlerMixin.server_model` | builds its own `url` | the seat's URL |
+| `WorkshopHandlerMixin._redirect_to_user_server` | redirects to the user's host | the seat's host |
+| `WorkshopHandlerMixin._set_cookie`, `clear_cookie` | the session id on the hub's host and below it | on the hub's host alone |
+| `WorkshopHandlerMixin._check_named_server_request` | any free name | not the name of a workshop one isn't in |
+| `SeatRouteMixin.delete_user` | builds the route from `user.proxy_spec` | the seat's own route |
+| `subdomain_hook` | a subdomain of the hub's for each user and service | services on the hub's host |
+
+`tests/hub/test_seams.py` has a test per row that fails, naming the seam, when a new JupyterHub moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from jupyterhub import orm
+from jupyterhub.handlers.base import BaseHandler
+from jupyterhub.proxy import Proxy
+from jupyterhub.user import User, UserDict
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado import web
+
+from orchestra_hub.hub.groups import HubWorkshops, MemberOf, is_workshop_group
+from orchestra_hub.hub.hosts import Hosts, SeatOrigin
+from orchestra_hub.ids import seat_label
+
+__all__ = [
+    "SeatRouteMixin",
+    "WorkshopHandlerMixin",
+    "WorkshopUser",
+    "WorkshopUserDict",
+    "subdomain_hook",
+    "with_workshops",
+]
+
+
+def subdomain_hook(name: str, domain: str, kind: str) -> str:
+    """Host of a user's ordinary servers or of a service; `domain` is the hub's own host `app.{domain}`.
+
+    Services are served on the hub's host, ordinary servers on `user--{name}.{domain}`: one label, so that one wildcard
+    record and certificate covers it; no workshop has the reserved id `user`.
+    """
+    if kind == "service":
+        return domain
+    return f"{seat_label('user', name)}.{domain.partition('.')[2]}"
+
+
+class WorkshopUser(User):  # type: ignore[misc]  # jupyterhub has no types
+    """A hub user whose servers in workshops have hosts of their own."""
+
+    @property
+    def workshops(self) -> HubWorkshops:
+        """The hub's workshops."""
+        found: HubWorkshops = self.settings["orchestra_workshops"]
+        return found
+
+    def seat_origin_of(self, server_name: str) -> str | None:
+        """`scheme://host[:port]` of a seat; None for servers that belong to no workshop."""
+        workshop_id = self.workshops.id_of_server(server_name)
+        if workshop_id is None:
+            return None
+        hosts: Hosts = self.settings["orchestra_hosts"]
+        mode: SeatOrigin = self.settings["orchestra_seat_origin"]
+        return hosts.origin(hosts.seat_host_label(workshop_id, self.name, mode))
+
+    def server_url(self, server_name: str = "") -> str:
+        """The full URL of a server, on its workshop's or seat's host when it has one."""
+        origin = self.seat_origin_of(server_name)
+        if origin is None:
+            return str(super().server_url(server_name))
+        return f"{origin}{url_path_join(self.base_url, url_escape_path(server_name), '/')}"
+
+    def _new_spawner(self, server_name: str, spawner_class: Any = None, **kwargs: Any) -> Any:
+        origin = self.seat_origin_of(server_name)
+        if origin is not None:
+            host = urlsplit(origin).hostname or ""
+            kwargs["proxy_spec"] = url_path_join(host, self.base_url, url_escape_path(server_name), "/")
+        return super()._new_spawner(server_name, spawner_class, **kwargs)
+
+    async def spawn(
+        self, server_name: str = "", display_name: str = "", options: Any = None, handler: Any = None
+    ) -> Any:
+        """Start a server. Raises 403 with the reason when it is a seat and the user has none to start now."""
+        workshop_id = self.workshops.id_of_server(server_name)
+        if workshop_id is not None:
+            member = self.workshops.member(self.orm_user, workshop_id)
+            refusal = "The workshop is gone." if member is None else member.refusal(self.settings["orchestra_clock"]())
+            if refusal is not None:
+                self.log.info("start refused workshop=%s user=%s: %s", workshop_id, self.name, refusal)
+                raise refused(refusal)
+            options = {}
+        return await super().spawn(server_name, display_name, options, handler)
+
+    def sync_groups(self, group_names: Iterable[str]) -> None:
+        """Follow an authenticator's groups; workshops are neither joined nor left through it."""
+        kept = {group.name for group in self.orm_user.groups if is_workshop_group(group)}
+        asked = set(group_names)
+        named = self.db.query(orm.Group).filter(orm.Group.name.in_(asked)) if asked else []
+        workshops = {group.name for group in named if is_workshop_group(group)}
+        super().sync_groups((asked - workshops) | kept)
+
+
+def refused(sentence: str, status: int = 403) -> web.HTTPError:
+    """An error whose sentence JupyterHub shows to the person (`jupyterhub_message`, JupyterHub's own convention)."""
+    error = web.HTTPError(status, sentence.replace("%", "%%"))
+    error.jupyterhub_message = sentence  # type: ignore[attr-defined]
+    return error
+
+
+class WorkshopUserDict(UserDict):  # type: ignore[misc]  # jupyterhub has no types
+    """Gives a `WorkshopUser` wherever JupyterHub would give its own `User`."""
+
+    def from_orm(self, orm_user: orm.User) -> WorkshopUser:
+        """The wrapper of a hub user."""
+        return WorkshopUser(orm_user, self.settings)
+
+    def __getitem__(self, key: Any) -> WorkshopUser:
+        if isinstance(key, orm.User) and key.id not in self:
+            self[key.id] = self.from_orm(key)
+        found: WorkshopUser = super().__getitem__(key)
+        return found
+
+
+class WorkshopHandlerMixin:
+    """Put before every one of JupyterHub's handlers by `with_workshops`."""
+
+    settings: dict[str, Any]
+
+    def _set_cookie(self, key: str, value: str, encrypted: bool = True, **overrides: Any) -> None:
+        overrides.pop("domain", None)
+        super()._set_cookie(key, value, encrypted, **overrides)  # type: ignore[misc]
+
+    def clear_cookie(self, cookie_name: str, **kwargs: Any) -> None:
+        """Clear a cookie of this host (none has a wider domain)."""
+        kwargs.pop("domain", None)
+        super().clear_cookie(cookie_name, **kwargs)  # type: ignore[misc]
+
+    def server_model(self, spawner: Any, *, user: Any = None) -> dict[str, Any]:
+        """JupyterHub's model of a server, with the URL it is really at."""
+        model: dict[str, Any] = super().server_model(spawner, user=user)  # type: ignore[misc]
+        owner = user if user is not None else spawner.user
+        if isinstance(owner, orm.User):
+            owner = self.settings["users"][owner]
+        url = owner.server_url(spawner.name)
+        model["url"] = url
+        if urlsplit(url).netloc:
+            model["full_url"] = url
+        return model
+
+    async def _redirect_to_user_server(self, user: WorkshopUser, spawner: Any) -> None:
+        origin = user.seat_origin_of(spawner.name)
+        if origin is None:
+            await super()._redirect_to_user_server(user, spawner)  # type: ignore[misc]
+            return
+        prefix = self.settings["hub"].base_url
+        path = self.request.uri[len(prefix) :]  # type: ignore[attr-defined]
+        self.redirect(f"{origin}/{path.lstrip('/')}")  # type: ignore[attr-defined]
+
+    async def _check_named_server_request(
+        self, user: WorkshopUser, server_name: str, display_name: str, check_limit: bool = True
+    ) -> None:
+        workshop_id = user.workshops.id_of_server(server_name)
+        if workshop_id is not None:
+            member: MemberOf | None = user.workshops.member(user.orm_user, workshop_id)
+            if member is None or member.role is None:
+                raise refused("That server's name belongs to a workshop you aren't enrolled in.")
+            check_limit = False
+        await super()._check_named_server_request(  # type: ignore[misc]
+            user, server_name, display_name, check_limit
+        )
+
+
+def with_workshops(handlers: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The same routes with `WorkshopHandlerMixin` before each of JupyterHub's handler classes."""
+    made: dict[type, type] = {}
+
+    def mixed(cls: type) -> type:
+        if not (isinstance(cls, type) and issubclass(cls, BaseHandler)) or issubclass(cls, WorkshopHandlerMixin):
+            return cls
+        if cls not in made:
+            made[cls] = type(cls.__name__, (WorkshopHandlerMixin, cls), {"__module__": cls.__module__})
+        return made[cls]
+
+    return [(route[0], mixed(route[1]), *route[2:]) for route in handlers]
+
+
+class SeatRouteMixin(Proxy):  # type: ignore[misc]  # jupyterhub has no types
+    """For a proxy class: a stopped seat's route goes at once."""
+
+    async def delete_user(self, user: WorkshopUser, server_name: str = "") -> None:
+        """Remove the route a server was added with."""
+        routespec = user.spawners[server_name].proxy_spec
+        self.log.info("Removing user %s from proxy (%s)", user.name, routespec)
+        await self.delete_route(routespec)

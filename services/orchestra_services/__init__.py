@@ -1,0 +1,1 @@
+"""The services of Orchestra Hub: workshops, reconciler, culler arbiter, and `up`."""

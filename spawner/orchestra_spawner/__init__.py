@@ -1,0 +1,1 @@
+"""The spawners of Orchestra Hub, and what lies behind the `Provisioner` protocol."""

@@ -1,0 +1,123 @@
+"""Processes of seats on one machine: told apart from others that later got the same id, and ended whole.
+
+A process is known by its id and the moment it was created, so that an id used again is never mistaken for it. What it
+started is found by descent and by an environment variable every process of a seat inherits, as kernels and terminals
+are in sessions of their own and outlive a server that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+__all__ = ["MARKER", "SeatProcess", "end_all", "end_marked", "recorded", "records_folder", "running", "write_record"]
+
+MARKER = "ORCHESTRA_SEAT"
+"""Environment variable with the seat's mark, inherited by all it starts."""
+
+
+@dataclass(frozen=True)
+class SeatProcess:
+    """A seat's server process. `created` is seconds since the epoch, as the kernel tells it."""
+
+    pid: int
+    created: float
+    mark: str
+
+    @classmethod
+    def of(cls, pid: int, mark: str) -> SeatProcess:
+        """The process that has `pid` now; raises `psutil.NoSuchProcess`."""
+        return cls(pid, psutil.Process(pid).create_time(), mark)
+
+    def find(self) -> psutil.Process | None:
+        """The living process; None when it ended (a zombie has ended)."""
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        return process
+
+
+def write_record(path: Path, process: SeatProcess) -> None:
+    """Keep `process` in a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(asdict(process)), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def recorded(path: Path) -> SeatProcess | None:
+    """The process kept in a file; None when there is none or the file is damaged."""
+    try:
+        return SeatProcess(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _family(process: psutil.Process | None, marks: frozenset[str]) -> list[psutil.Process]:
+    found: dict[int, psutil.Process] = {}
+    if process is not None:
+        try:
+            found = {child.pid: child for child in process.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            found = {}
+        found[process.pid] = process
+    if marks:
+        for other in psutil.process_iter(["environ"]):
+            if (other.info["environ"] or {}).get(MARKER) in marks and other.pid != os.getpid():
+                found.setdefault(other.pid, other)
+    return list(found.values())
+
+
+def _signal(processes: Iterable[psutil.Process], *, kill: bool) -> None:
+    for process in processes:
+        try:
+            if kill:
+                process.kill()
+            else:
+                process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+
+
+async def end_marked(seats: Iterable[SeatProcess], *, grace_s: float) -> None:
+    """End these seats' servers politely (they stop their kernels), and after `grace_s` everything of theirs."""
+    seats = list(seats)
+    servers = [found for seat in seats if (found := seat.find()) is not None]
+    families = [_family(server, frozenset()) for server in servers]
+    _signal(servers, kill=False)
+    await asyncio.to_thread(psutil.wait_procs, servers, timeout=grace_s)
+    rest = await asyncio.to_thread(_family, None, frozenset(seat.mark for seat in seats))
+    everything = {process.pid: process for family in [*families, rest] for process in family}
+    left = [process for process in everything.values() if process.is_running()]
+    _signal(left, kill=True)
+    await asyncio.to_thread(psutil.wait_procs, left, timeout=2)
+
+
+def records_folder(data_dir: Path) -> Path:
+    """Where the records of running seats are."""
+    return data_dir / "run" / "seats"
+
+
+def running(folder: Path) -> int:
+    """How many seats with a record in `folder` are running."""
+    seats = (recorded(path) for path in folder.glob("*.json"))
+    return sum(1 for seat in seats if seat is not None and seat.find() is not None)
+
+
+async def end_all(folder: Path, *, grace_s: float) -> int:
+    """End every seat with a record in `folder`; gives their number."""
+    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    seats = [seat for path in paths if (seat := recorded(path)) is not None]
+    await end_marked(seats, grace_s=grace_s)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(seats)
