@@ -82,7 +82,8 @@ def check_workshop_id(value: str) -> str:
 
 def server_name(workshop_id: str) -> str:
     """The name of every seat's named server in a workshop (JupyterHub's own slug rule, `jupyterhub.slugs`)."""
-    return safe_slug(workshop_id)
+    name: str = safe_slug(workshop_id)
+    return name
 
 
 def seat_label(workshop_id: str, user_name: str) -> str:

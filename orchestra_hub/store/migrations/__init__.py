@@ -1,0 +1,1 @@
+"""Alembic's environment, run by `orchestra_hub.store.migrating` with no `alembic.ini`."""
