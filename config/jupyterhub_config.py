@@ -1,7 +1,7 @@
 """An example of a hub configuration of one's own, for `orchestra-hub up --config jupyterhub_config.py`.
 
-`apply` sets all that `orchestra-hub up` needs: addresses, databases, services and their roles, the proxy. What comes after
-it may change anything else; the reference has every setting of ours, JupyterHub's documentation has its own.
+`apply` sets all that `orchestra-hub up` needs: addresses, databases, services and their roles, the proxy. What comes
+after it may change anything else.
 """
 
 import os
@@ -18,5 +18,5 @@ apply(c, os.environ)
 # Passwords of at least 12 characters at sign-up.
 # c.OrchestraNativeAuthenticator.minimum_password_length = 12
 
-# Seconds until a sign-in is asked for again, here 3 days.
+# Days until a sign-in is asked for again.
 # c.JupyterHub.cookie_max_age_days = 3

@@ -248,12 +248,13 @@ def ended(workshop: Workshop, now: datetime) -> Workshop:
 
 
 def cancelled(workshop: Workshop, now: datetime) -> Workshop:
-    """`workshop` cancelled; its data is kept for `retention_s`, or not at all if nothing was ever prepared.
+    """`workshop` cancelled; its data and its page are kept for `retention_s`, and at least until its planned end, so that
+    whoever opens the link on the day learns that it was cancelled.
 
     Raises `WrongState` once it is expired, cancelled or purged.
     """
     _must_live(workshop, now, "cancelled")
-    purge_at = now + timedelta(seconds=workshop.retention_s) if workshop.prepared else now
+    purge_at = max(now + timedelta(seconds=workshop.retention_s), workshop.expires_at)
     return _changed(workshop, state=State.CANCELLED, cancelled_at=now, purge_at=purge_at)
 
 

@@ -203,12 +203,20 @@ class StopSeat(_Page):
 class SeatMenu(_Page):
     """Where JupyterLab's Hub menu leads: its hub prefix is `/hub/workshops/{id}/` in seats."""
 
-    def get(self, workshop_id: str, what: str, *_: str) -> None:
-        """`home` and `spawn/…` lead to the workshop's page, `logout` signs out of everything."""
+    async def get(self, workshop_id: str, what: str, rest: str = "") -> None:
+        """`home` and `spawn` lead to the workshop's page, `logout` signs out of everything, and `user-redirect`, a link
+        to a file that people pass on, to that file in the asker's own seat."""
         if what == "logout":
             self.redirect(url_path_join(self.hub.base_url, "logout"))
+        elif what == "user-redirect":
+            await self._to_own_seat(workshop_id, rest or "")
         else:
             self.redirect(self.page_url(workshop_id))
+
+    @web.authenticated
+    async def _to_own_seat(self, workshop_id: str, rest: str) -> None:
+        user = self.current_user
+        self.redirect(url_path_join(self.hub.base_url, "user", user.escaped_name, server_name(workshop_id), rest))
 
 
 class _ToSeatPage:
@@ -312,7 +320,7 @@ def page_handlers() -> list[tuple[Any, ...]]:
         (workshop, LaunchPage),
         (rf"{workshop}/start", StartSeat),
         (rf"{workshop}/stop", StopSeat),
-        (rf"{workshop}/(|home|logout|spawn)(?:/.*)?", SeatMenu),
+        (rf"{workshop}/(|home|logout|spawn|user-redirect)(/.*)?", SeatMenu),
         (r"/orchestra/static/(.*)", CacheControlStaticFilesHandler, {"path": static_folder()}),
         (r"/user/(?P<user_name>[^/]+)(?P<user_path>/.*)?", SeatUrl),
         (r"/spawn/([^/]+)/([^/]+)", SeatSpawn),

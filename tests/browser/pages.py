@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,9 @@ def window(browser: Browser, *, dark: bool = False, phone: bool = False, zone: s
     try:
         yield page
         assert not errors, errors
+    except Exception:
+        page.screenshot(path=Path(tempfile.gettempdir()) / "orchestra-browser-failure.png")
+        raise
     finally:
         context.close()
 

@@ -134,7 +134,7 @@ def test_an_expired_sign_in_leads_back_and_keeps_unsaved_cells(platform: Platfor
         window_two = opened.value
         window_two.wait_for_selector("#username_input")
         sign_in(window_two, "unsaved", PASSWORD)
-        again.wait_for(state="detached", timeout=60_000)
+        again.wait_for(state="hidden", timeout=60_000)
         assert "# not saved yet" in page.locator(".jp-Notebook .jp-Cell >> nth=0").inner_text()
         page.keyboard.press("Control+s")
         saved = Path(platform.data_dir / "workshops" / workshop["id"] / "seats")

@@ -9,6 +9,23 @@ from tests.people import Person
 from tests.running import Platform, soon, until
 
 
+INSTALL_A_WHEEL = """
+import subprocess, sys, zipfile
+with zipfile.ZipFile('own_thing-1-py3-none-any.whl', 'w') as wheel:
+    wheel.writestr('own_thing.py', 'x = 1')
+    info = 'own_thing-1.dist-info/'
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: own-thing\\nVersion: 1\\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(info + 'RECORD', '')
+done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-index', wheel.filename], capture_output=True, text=True)
+print(done.returncode, done.stderr)
+import importlib
+importlib.invalidate_caches()
+import own_thing
+print(own_thing.__file__)
+"""
+
+
 def test_from_join_to_files_that_stay(platform: Platform) -> None:
     workshop = platform.opened(session="learner")
     with Person.new(platform, "lena") as lena:
@@ -43,15 +60,7 @@ def test_pip_in_a_seat_stays_in_the_seat(platform: Platform) -> None:
         prefix, numpy_at = found.split()
         assert str(platform.data_dir) in prefix
         assert not numpy_at.startswith(prefix), "packages of the platform are used, not copied"
-        make = (
-            "import pathlib, subprocess, sys\n"
-            "p = pathlib.Path('own'); p.mkdir(); (p / 'own_thing.py').write_text('x = 1')\n"
-            "(p / 'setup.py').write_text(\"from setuptools import setup; setup(name='own-thing', version='1', py_modules=['own_thing'])\")\n"
-            "done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-index', '--no-build-isolation', './own'], capture_output=True, text=True)\n"
-            "print(done.returncode, done.stdout[-300:], done.stderr[-500:])\n"
-            "import importlib; importlib.invalidate_caches(); import own_thing; print(own_thing.__file__)"
-        )
-        said = pippa.run(url, make)
+        said = pippa.run(url, INSTALL_A_WHEEL)
         assert said.startswith("0 "), said
         assert said.strip().splitlines()[-1].startswith(prefix), said
 
@@ -73,8 +82,8 @@ def test_a_second_workshop_is_another_seat_host_and_folder(platform: Platform) -
             cookie.name: cookie.value or "" for cookie in tomo.client.cookies.jar if urlsplit(first).hostname == cookie.domain
         }
         assert stolen
-        with platform.http() as other:
-            refused = other.get(f"{second}api/contents", cookies=stolen)
+        with platform.http(cookies=stolen) as other:
+            refused = other.get(f"{second}api/contents")
         assert refused.status_code in (302, 403), refused.status_code
         left = tomo.platform.api("DELETE", f"/workshops/{one['id']}/enrolments/tomo")
         assert left.status_code in (200, 204), left.text

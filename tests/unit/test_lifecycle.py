@@ -184,11 +184,14 @@ def test_ending_early_is_expiry_now() -> None:
         lifecycle.ended(_in(S.PREPARING), NOON)
 
 
-def test_a_cancelled_workshop_keeps_its_data_if_there_is_any() -> None:
+def test_a_cancelled_workshop_keeps_its_data_and_its_page_until_its_planned_end() -> None:
     now = NOON + timedelta(hours=1)
-    assert lifecycle.cancelled(_in(S.OPEN, prepared=True), now).purge_at == now + timedelta(days=1)
-    empty = lifecycle.cancelled(_in(S.PREPARING), now)
-    assert empty.purge_at == now and lifecycle.next_moves(empty, now) == [S.PURGED]
+    soon = _in(S.OPEN, prepared=True)
+    assert lifecycle.cancelled(soon, now).purge_at == max(now + timedelta(days=1), soon.expires_at)
+    far = _in(S.SCHEDULED).model_copy(update={"expires_at": NOON + timedelta(days=60)})
+    cancelled = lifecycle.cancelled(far, now)
+    assert cancelled.purge_at == far.expires_at and lifecycle.next_moves(cancelled, now) == []
+    assert lifecycle.next_moves(cancelled, far.expires_at) == [S.PURGED]
 
 
 CHANGES: list[Callable[[Workshop, datetime], Workshop]] = [

@@ -1,0 +1,67 @@
+"""The program `orchestra-hub`: the command line of `orchestra_hub.cli` with `up` beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestra_hub.cli.app import make_app, run
+from orchestra_hub.cli.context import Context
+
+__all__ = ["main", "whole_app"]
+
+
+def whole_app() -> typer.Typer:
+    """Every command."""
+    app = make_app()
+
+    @app.command("up")
+    def up(
+        context: typer.Context,
+        demo: Annotated[bool, typer.Option("--demo", help="Make sure that a demo workshop is open.")] = False,
+        port: Annotated[
+            int | None, typer.Option("--port", help="Port on 127.0.0.1.", show_default="as last time, at first 8000")
+        ] = None,
+        domain: Annotated[
+            str | None,
+            typer.Option("--domain", help="Domain of all hosts.", show_default="as last time, at first localhost"),
+        ] = None,
+        sign_up: Annotated[
+            bool, typer.Option("--sign-up/--no-sign-up", help="Whether everybody may make an account.")
+        ] = True,
+        config: Annotated[
+            Path | None, typer.Option("--config", help="A configuration file for the hub, instead of our own.")
+        ] = None,
+    ) -> None:
+        """Run everything on this machine: hub, proxy, services, seats. Ctrl-C stops it all.
+
+        Data is in one folder, --data-dir (default ~/.local/share/orchestra-hub).
+        """
+        from orchestra_services.up.command import Asked
+        from orchestra_services.up.command import up as run_up
+
+        ours = Context.of(context)
+        asked = Asked(
+            data_dir=ours.connection.data_dir,
+            port=port,
+            domain=domain,
+            demo=demo,
+            sign_up=sign_up,
+            hub_config_file=None if config is None else config.expanduser().absolute(),
+        )
+        raise typer.Exit(run_up(asked, ours.console, os.environ))
+
+    return app
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(whole_app()))
+
+
+if __name__ == "__main__":
+    main()

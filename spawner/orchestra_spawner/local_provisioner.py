@@ -1,0 +1,145 @@
+"""The `Provisioner` of one machine: a workshop is a folder, a seat's files a folder in it.
+
+Everything blocking runs in threads or child processes; children get none of our secrets (tokens are in the
+environment) and end with whoever waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+from orchestra_hub.content import unpack
+from orchestra_hub.errors import InvalidInput, NotFound, ProvisionFailed
+from orchestra_hub.workshop import WorkshopFacts
+from orchestra_spawner.children import child, last_line
+from orchestra_spawner.environments import Environments
+from orchestra_spawner.folders import SeatFolders
+from orchestra_spawner.provisioner import EXPORT_CHUNK_BYTES, Inspection, PurgeReport
+from orchestra_spawner.removal import remove_tree
+
+__all__ = ["LocalProvisioner"]
+
+_log = logging.getLogger(__name__)
+_TAR = (
+    "tar", "--create", "--gzip", "--one-file-system", "--ignore-failed-read",
+    "--warning=no-file-changed", "--warning=no-file-removed", "--warning=no-file-ignored",
+)  # fmt: skip
+
+
+class LocalProvisioner:
+    """A `Provisioner` (see `provisioner.py`) on the folders below `data_dir`."""
+
+    def __init__(self, data_dir: Path, *, environments: Environments | None = None) -> None:
+        self._folders = SeatFolders(data_dir)
+        self._environments = environments if environments is not None else Environments(self._folders)
+
+    async def prepare(self, facts: WorkshopFacts, content: bytes) -> None:
+        """Unpack the content and make the environment of the template's requirements."""
+        requirements = facts.template.environment.requirements
+        made = {"content_digest": facts.template.content_digest, "requirements": sorted(requirements)}
+        with _translated(facts.id, "prepared"):
+            if await asyncio.to_thread(_read, self._folders.prepared(facts.id)) == made:
+                return
+            await asyncio.to_thread(self._unpack, facts.id, content)
+            await self._environments.ensure(requirements)
+            await asyncio.to_thread(_write, self._folders.prepared(facts.id), made)
+
+    def _unpack(self, workshop_id: str, content: bytes) -> None:
+        workshop, target = self._folders.workshop(workshop_id), self._folders.content(workshop_id)
+        workshop.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workshop.mkdir(mode=0o700, exist_ok=True)
+        for leftover in workshop.glob(".content-*"):
+            shutil.rmtree(leftover)
+        if target.exists():  # renamed here whole, by an earlier try
+            return
+        unpacking = Path(tempfile.mkdtemp(prefix=".content-", dir=workshop))
+        unpack(content, unpacking)
+        unpacking.rename(target)
+
+    async def inspect(self, workshop_id: str) -> Inspection:
+        """What is in the workshop's folder."""
+        with _translated(workshop_id, "looked at"):
+            return await asyncio.to_thread(self._inspect, workshop_id)
+
+    def _inspect(self, workshop_id: str) -> Inspection:
+        workshop = self._folders.workshop(workshop_id)
+        if not os.path.lexists(workshop):
+            return Inspection(exists=False, prepared=False, seats=(), bytes=0)
+        seats = self._folders.seats(workshop_id)
+        return Inspection(
+            exists=True,
+            prepared=self._folders.prepared(workshop_id).is_file(),
+            seats=tuple(sorted(entry.name for entry in os.scandir(seats))) if seats.is_dir() else (),
+            bytes=_bytes_in(workshop),
+        )
+
+    async def export(self, workshop_id: str, account_key: str) -> AsyncGenerator[bytes, None]:
+        """One account's home as `{workshop id}/...` in a `tar.gz`. Links are kept as links, sockets left out."""
+        home = self._folders.home(workshop_id, account_key)
+        if home.is_symlink() or not home.is_dir():
+            raise NotFound(f"There are no files of this account in {workshop_id}.")
+        renamed = rf"--transform=s,^{home.name}\(/\|$\),{workshop_id}\1,rhS"  # names, not what links point to
+        command = [*_TAR, renamed, f"--directory={home.parent}", home.name]
+        async with child(command, "The export could not be started") as running:
+            while chunk := await running.read(EXPORT_CHUNK_BYTES):
+                yield chunk
+            code = await running.wait()
+            if code not in (0, 1):  # 1: a file changed while it was read
+                _log.error("workshop=%s export failed, tar exit code %s: %s", workshop_id, code, running.errors)
+                raise ProvisionFailed(
+                    f"The export of {workshop_id} broke off ({last_line(running.errors)}). Try again."
+                )
+            if running.errors:
+                _log.warning("workshop=%s export left something out: %s", workshop_id, running.errors)
+
+    async def purge(self, workshop_id: str) -> PurgeReport:
+        """Remove the workshop's folder. An environment stays: nobody's data is in it, other workshops may use it."""
+        workshop = self._folders.workshop(workshop_id)
+        with _translated(workshop_id, "purged"):
+            report = await asyncio.to_thread(remove_tree, workshop, self._folders.seats(workshop_id).name)
+            if await asyncio.to_thread(os.path.lexists, workshop):
+                raise ProvisionFailed(f"The files of {workshop_id} are still there after they were removed.")
+        return report
+
+
+@contextlib.contextmanager
+def _translated(workshop_id: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except InvalidInput as error:
+        raise ProvisionFailed(f"{workshop_id} could not be {what}: {error}") from error
+    except OSError as error:
+        place = "" if error.filename is None else f" ({error.filename})"
+        raise ProvisionFailed(f"{workshop_id} could not be {what}: {error.strerror}{place}.") from error
+
+
+def _bytes_in(folder: Path) -> int:
+    """What the files below take, without following links; what can't be read doesn't count."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size
+    return total
+
+
+def _read(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write(file: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(json.dumps(value), encoding="utf-8")
+    beside.replace(file)
