@@ -1,0 +1,105 @@
+"""One leader at a time: a lease in the store, renewed while it is held, checked before every step.
+
+A leader that was paused past its lease writes nothing: the store refuses its fence, and a step starts only after the
+lease was renewed. A leader that can't reach the store stops by itself when its lease runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+from orchestra_hub.errors import LeaseLost, OrchestraError, StoreUnavailable
+from orchestra_hub.store import Lease, Store
+
+__all__ = ["LEASE", "Leadership", "lead", "new_holder"]
+
+LEASE = "reconciler"
+_RELEASE_TIMEOUT_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+def new_holder() -> str:
+    """A name for this process that no other has: host, process id, random."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class Leadership:
+    """A lease held by this process."""
+
+    def __init__(self, store: Store, lease: Lease, ttl_s: float) -> None:
+        self._store = store
+        self._lease = lease
+        self._ttl_s = ttl_s
+
+    @property
+    def fence(self) -> int:
+        """What every write carries."""
+        return self._lease.fence
+
+    async def check(self) -> None:
+        """Renew the lease; raises `LeaseLost` when another leads."""
+        await asyncio.to_thread(self._store.renew_lease, self._lease, self._ttl_s)
+
+    async def keep(self) -> None:
+        """Renew three times per lifetime, until cancelled; raises `LeaseLost`."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._ttl_s / 3)
+            asked = time.monotonic()
+            try:
+                await self.check()
+                renewed = asked
+            except StoreUnavailable as error:
+                _log.warning("lease not renewed: %s", error)
+                if time.monotonic() >= renewed + self._ttl_s:
+                    raise LeaseLost("The lease ran out while the database could not be reached.") from error
+
+    async def release(self) -> None:
+        """Let another lead at once; at best effort, as the lease runs out anyway."""
+        with contextlib.suppress(OrchestraError, TimeoutError):
+            async with asyncio.timeout(_RELEASE_TIMEOUT_S):
+                await asyncio.to_thread(self._store.release_lease, self._lease)
+
+
+async def lead(store: Store, holder: str, ttl_s: float, work: Callable[[Leadership], Awaitable[None]]) -> None:
+    """Run `work` whenever this process leads, until cancelled; `work` ends by `LeaseLost` or being cancelled."""
+    waiting = False
+    while True:
+        lease: Lease | None = None
+        try:
+            lease = await asyncio.to_thread(store.acquire_lease, LEASE, holder, ttl_s)
+        except OrchestraError as error:
+            _log.warning("lease not acquired: %s", error)
+        if lease is None:
+            if not waiting:
+                _log.info("another process leads: waiting")
+            waiting = True
+            await asyncio.sleep(ttl_s / 3)
+            continue
+        waiting = False
+        _log.info("leading, fence=%d", lease.fence)
+        await _work(Leadership(store, lease, ttl_s), work)
+
+
+async def _work(leadership: Leadership, work: Callable[[Leadership], Awaitable[None]]) -> None:
+    keeping = asyncio.create_task(leadership.keep())
+    working = asyncio.ensure_future(work(leadership))
+    try:
+        await asyncio.wait((keeping, working), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, keeping):
+            task.cancel()
+        ended = await asyncio.gather(working, keeping, return_exceptions=True)
+        await leadership.release()
+    for error in ended:
+        if isinstance(error, LeaseLost):
+            _log.warning("no longer leading: %s", error)
+        elif error is not None and not isinstance(error, asyncio.CancelledError):
+            raise error
