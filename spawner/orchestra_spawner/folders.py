@@ -150,7 +150,8 @@ def _fill_home(seat: Path, content: Path | None) -> None:
     filling = Path(tempfile.mkdtemp(prefix=f".{_HOME}-", dir=seat))  # mode 0700
     try:
         if content is not None:
-            shutil.copytree(content, filling, symlinks=True, dirs_exist_ok=True)
+            # times aren't copied: the archive has none, and a file list of 1970 helps nobody
+            shutil.copytree(content, filling, symlinks=True, dirs_exist_ok=True, copy_function=shutil.copy)
             filling.chmod(0o700)  # copytree gave it the content folder's
         filling.rename(home)
     except BaseException:
