@@ -248,8 +248,8 @@ def ended(workshop: Workshop, now: datetime) -> Workshop:
 
 
 def cancelled(workshop: Workshop, now: datetime) -> Workshop:
-    """`workshop` cancelled; its data and its page are kept for `retention_s`, and at least until its planned end, so that
-    whoever opens the link on the day learns that it was cancelled.
+    """`workshop` cancelled; its data and its page are kept for `retention_s`, and at least until its planned end, so
+    that whoever opens the link on the day learns that it was cancelled.
 
     Raises `WrongState` once it is expired, cancelled or purged.
     """

@@ -55,7 +55,11 @@ class Person:
     def get(self, url: str, **kwargs: Any) -> httpx.Response:
         """A page as a browser asks for it; a path is on the hub's host."""
         full = url if "://" in url else f"{self.app}{url}"
-        headers = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Mode": "navigate", **kwargs.pop("headers", {})}
+        headers = {
+            "Accept": "text/html,application/xhtml+xml",
+            "Sec-Fetch-Mode": "navigate",
+            **kwargs.pop("headers", {}),
+        }
         return self.client.get(full, headers=headers, **kwargs)
 
     def submit(self, page: httpx.Response, action: str, **fields: str) -> httpx.Response:
@@ -85,7 +89,9 @@ class Person:
         page = self.get(url)
         if page.status_code != 200 or "/hub/workshops/" in str(page.url):
             return page
-        return self.submit(page, f"/services/workshops/join/{workshop_id}", **({"code": code} if code else {}), **fields)
+        return self.submit(
+            page, f"/services/workshops/join/{workshop_id}", **({"code": code} if code else {}), **fields
+        )
 
     def page(self, workshop_id: str) -> httpx.Response:
         return self.get(f"/hub/workshops/{workshop_id}")
@@ -138,16 +144,12 @@ class Person:
         request = self.client.build_request("GET", f"http://{host}{prefix}")
         cookie = request.headers.get("Cookie", "")
         with _websocket(host, self.platform.port, f"{prefix}api/kernels/{kernel}/channels", cookie) as socket:
-            message = {
-                "header": {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "", "session": "s", "version": "5.3"},
-                "parent_header": {}, "metadata": {}, "channel": "shell",
-                "content": {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True},
-            }  # fmt: skip
+            message = _execute_request(code)
             socket.send(json.dumps(message))
             printed = ""
             while True:
                 answer = json.loads(socket.recv(timeout=within_s))
-                if answer["parent_header"].get("msg_id") != message["header"]["msg_id"]:  # type: ignore[index]
+                if answer["parent_header"].get("msg_id") != message["header"]["msg_id"]:
                     continue
                 kind = answer["msg_type"]
                 if kind == "stream":
@@ -162,3 +164,16 @@ def _websocket(host: str, port: int, path: str, cookie: str) -> Any:
     """A websocket to a `*.localhost` host, which Debian's resolver doesn't know."""
     raw = sockets.create_connection(("127.0.0.1", port))
     return connect(f"ws://{host}{path}", sock=raw, additional_headers={"Cookie": cookie}, open_timeout=30)
+
+
+def _execute_request(code: str) -> dict[str, Any]:
+    """The message that runs `code` (Jupyter messaging protocol 5.3)."""
+    header = {
+        "msg_id": uuid.uuid4().hex,
+        "msg_type": "execute_request",
+        "username": "",
+        "session": "s",
+        "version": "5.3",
+    }
+    content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
+    return {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell", "content": content}

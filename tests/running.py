@@ -60,7 +60,9 @@ class Platform:
 
     @classmethod
     @contextmanager
-    def start(cls, data_dir: Path, *args: str, port: int | None = None, env: dict[str, str] | None = None) -> Iterator[Platform]:
+    def start(
+        cls, data_dir: Path, *args: str, port: int | None = None, env: dict[str, str] | None = None
+    ) -> Iterator[Platform]:
         """A platform that answers; ended, with its seats, when the block is left."""
         platform = cls.launch(data_dir, *args, port=port, env=env)
         try:

@@ -209,13 +209,15 @@ class SeatMenu(_Page):
         if what == "logout":
             self.redirect(url_path_join(self.hub.base_url, "logout"))
         elif what == "user-redirect":
-            await self._to_own_seat(workshop_id, rest or "")
+            self._to_own_seat(workshop_id, rest or "")
         else:
             self.redirect(self.page_url(workshop_id))
 
-    @web.authenticated
-    async def _to_own_seat(self, workshop_id: str, rest: str) -> None:
+    def _to_own_seat(self, workshop_id: str, rest: str) -> None:
         user = self.current_user
+        if user is None:
+            self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri}))
+            return
         self.redirect(url_path_join(self.hub.base_url, "user", user.escaped_name, server_name(workshop_id), rest))
 
 

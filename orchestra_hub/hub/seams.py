@@ -9,7 +9,7 @@
 | `WorkshopUser.sync_groups` | drops every group an authenticator didn't name | workshop groups are kept, never gained |
 | `WorkshopHandlerMixin.server_model` | builds its own `url` | the seat's URL |
 | `WorkshopHandlerMixin._redirect_to_user_server` | redirects to the user's host | the seat's host |
-| `WorkshopHandlerMixin._set_cookie`, `clear_cookie` | the session id on the hub's host and below it | on the hub's host alone |
+| `WorkshopHandlerMixin._set_cookie`, `clear_cookie` | the session id also below the hub's host | the hub's host alone |
 | `WorkshopHandlerMixin._check_named_server_request` | any free name | not the name of a workshop one isn't in |
 | `SeatRouteMixin.delete_user` | builds the route from `user.proxy_spec` | the seat's own route |
 | `subdomain_hook` | a subdomain of the hub's for each user and service | services on the hub's host |
@@ -185,7 +185,7 @@ def with_workshops(handlers: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]
     made: dict[type, type] = {}
 
     def mixed(cls: type) -> type:
-        if not (isinstance(cls, type) and issubclass(cls, BaseHandler)) or issubclass(cls, WorkshopHandlerMixin):
+        if not issubclass(cls, BaseHandler) or issubclass(cls, WorkshopHandlerMixin):
             return cls
         if cls not in made:
             made[cls] = type(cls.__name__, (WorkshopHandlerMixin, cls), {"__module__": cls.__module__})

@@ -89,6 +89,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         return [sys.executable, "-P", "-m", "jupyterhub.singleuser"]
 
     env_keep = List(
+        Unicode(),
         config=True,
         help="Names of the hub's environment that seats get too. Nothing secret belongs here: learners can read it.",
     )

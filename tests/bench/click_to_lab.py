@@ -135,7 +135,9 @@ def main() -> None:
                         theirs.append(pair[1])
             browser.close()
     middle, plain_middle = statistics.median(ours), statistics.median(theirs)
-    sys.stdout.write(f"click to JupyterLab usable, median of {rounds}: ours {middle:.2f} s, vanilla {plain_middle:.2f} s\n")
+    sys.stdout.write(
+        f"click to JupyterLab usable, median of {rounds}: ours {middle:.2f} s, vanilla {plain_middle:.2f} s\n"
+    )
     sys.stdout.write(f"ratio {middle / plain_middle:.2f}\n")
 
 

@@ -97,7 +97,9 @@ def wait_lab(page: Page) -> None:
     """JupyterLab with its first notebook, usable: the kernel is idle."""
     page.wait_for_url("**/lab**", timeout=90_000)
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-    page.wait_for_selector('.jp-Toolbar [data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000)
+    page.wait_for_selector(
+        '.jp-Toolbar [data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=90_000
+    )
 
 
 def run_cell(page: Page, code: str, *, within_ms: int = 60_000) -> str:

@@ -33,7 +33,8 @@ def test_every_page_is_accessible_and_fits(platform: Platform, chromium: Browser
         first.join(full["id"])
     with window(chromium, dark=dark, phone=phone) as page:
         for name, url in [
-            ("public-open", opened["url"]), ("public-not-open-yet", later["url"]), ("public-cancelled", cancelled["url"]),
+            ("public-open", opened["url"]), ("public-not-open-yet", later["url"]),
+            ("public-cancelled", cancelled["url"]),
             ("public-unknown", platform.origin("nobody-knows-this")), ("nothing-here", f"{opened['url']}else"),
             ("sign-up", app(platform, "/hub/signup")), ("sign-in", app(platform, "/hub/login")),
         ]:  # fmt: skip

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from orchestra_hub.ids import server_name
+from orchestra_hub.ids import seat_label, server_name
 from tests.people import Person
 from tests.running import Platform, soon, until
-
 
 INSTALL_A_WHEEL = """
 import subprocess, sys, zipfile
@@ -17,7 +16,8 @@ with zipfile.ZipFile('own_thing-1-py3-none-any.whl', 'w') as wheel:
     wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: own-thing\\nVersion: 1\\n')
     wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
     wheel.writestr(info + 'RECORD', '')
-done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-index', wheel.filename], capture_output=True, text=True)
+pip = [sys.executable, '-m', 'pip', 'install', '--no-index', wheel.filename]
+done = subprocess.run(pip, capture_output=True, text=True)
 print(done.returncode, done.stderr)
 import importlib
 importlib.invalidate_caches()
@@ -32,7 +32,7 @@ def test_from_join_to_files_that_stay(platform: Platform) -> None:
         lena.join(workshop["id"])
         url = lena.start(workshop["id"])
         parts = urlsplit(url)
-        assert parts.netloc == f"{workshop['id'] if len(workshop['id']) <= 31 else server_name(workshop['id'])}--lena.localhost:{platform.port}"
+        assert parts.netloc == f"{seat_label(workshop['id'], 'lena')}.localhost:{platform.port}"
         assert parts.path == f"/user/lena/{server_name(workshop['id'])}/"
         opened = lena.open_seat(url)
         assert "/lab" in str(opened.url)
@@ -76,10 +76,14 @@ def test_a_second_workshop_is_another_seat_host_and_folder(platform: Platform) -
         answer = tomo.seat_request(second, "GET", "api/contents")
         assert answer.status_code == 403, "a sign-in to one seat was good for another"
         tomo.open_seat(second)
-        tomo.seat_request(first, "PUT", "api/contents/only-here.txt", json={"type": "file", "format": "text", "content": "1"})
+        tomo.seat_request(
+            first, "PUT", "api/contents/only-here.txt", json={"type": "file", "format": "text", "content": "1"}
+        )
         assert tomo.seat_request(second, "GET", "api/contents/only-here.txt").status_code == 404
         stolen = {
-            cookie.name: cookie.value or "" for cookie in tomo.client.cookies.jar if urlsplit(first).hostname == cookie.domain
+            cookie.name: cookie.value or ""
+            for cookie in tomo.client.cookies.jar
+            if urlsplit(first).hostname == cookie.domain
         }
         assert stolen
         with platform.http(cookies=stolen) as other:
@@ -122,7 +126,9 @@ def test_the_hub_menu_leads_to_the_workshops_page(platform: Platform) -> None:
         page = mena.open_seat(url).text
         assert f'"hubPrefix": "/hub/workshops/{workshop["id"]}/"' in page, "JupyterLab's page config"
         for where in ("home", "spawn/mena/x"):
-            assert str(mena.get(f"/hub/workshops/{workshop['id']}/{where}").url).endswith(f"/hub/workshops/{workshop['id']}")
+            assert str(mena.get(f"/hub/workshops/{workshop['id']}/{where}").url).endswith(
+                f"/hub/workshops/{workshop['id']}"
+            )
 
 
 def test_not_open_yet_says_why_and_an_instructor_may_start_before(platform: Platform) -> None:

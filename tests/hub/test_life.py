@@ -19,7 +19,9 @@ def test_a_workshop_from_open_to_purged_on_the_real_clock(platform: Platform) ->
             person.join(workshop_id)
         url = elsa.start(workshop_id)
         elsa.open_seat(url)
-        made = elsa.seat_request(url, "PUT", "api/contents/mine.txt", json={"type": "file", "format": "text", "content": "7"})
+        made = elsa.seat_request(
+            url, "PUT", "api/contents/mine.txt", json={"type": "file", "format": "text", "content": "7"}
+        )
         assert made.status_code == 201
         notices = elsa.seat_request(url, "GET", "orchestra/notices").json()
         assert notices["ends_at"], notices
@@ -79,7 +81,7 @@ def test_cancelled_while_open_keeps_its_data_the_same_way(platform: Platform) ->
         cara.open_seat(url)
         assert platform.api("POST", f"/workshops/{workshop['id']}/cancel", json={}).status_code == 200
         until(
-            lambda: not platform.hub_api("GET", "/users/cara").json()["servers"].get(server_name(workshop["id"]), {}).get("ready"),
+            lambda: not _ready(platform, "cara", server_name(workshop["id"])),
             within_s=20, message="seats of a cancelled workshop stop",
         )  # fmt: skip
         archive = cara.get(f"/services/workshops/{workshop['id']}/export")
@@ -92,7 +94,9 @@ def test_a_name_used_again_inherits_nothing(platform: Platform) -> None:
         first.join(workshop["id"])
         url = first.start(workshop["id"])
         first.open_seat(url)
-        first.seat_request(url, "PUT", "api/contents/secret.txt", json={"type": "file", "format": "text", "content": "s"})
+        first.seat_request(
+            url, "PUT", "api/contents/secret.txt", json={"type": "file", "format": "text", "content": "s"}
+        )
         first.stop(workshop["id"])
     assert platform.hub_api("DELETE", "/users/reuse").status_code == 204
     with Person.new(platform, "reuse") as second:
@@ -102,3 +106,8 @@ def test_a_name_used_again_inherits_nothing(platform: Platform) -> None:
         url = second.start(workshop["id"])
         second.open_seat(url)
         assert second.seat_request(url, "GET", "api/contents/secret.txt").status_code == 404
+
+
+def _ready(platform: Platform, user: str, server: str) -> bool:
+    servers = platform.hub_api("GET", f"/users/{user}").json()["servers"]
+    return bool(servers.get(server, {}).get("ready"))
