@@ -79,12 +79,14 @@ def public_view(facts: WorkshopFacts, now: datetime) -> PublicView:
     if state is State.CANCELLED:
         return PublicView(
             410, "Cancelled", "This workshop was cancelled by its instructor. Files that were made in it can be "
-            "fetched until they are removed.", "cancelled", "secondary", "Fetch my files", facts.purge_at, "files are removed",
+            "fetched until they are removed.", "cancelled", "secondary", "Fetch my files", facts.purge_at,
+            "files are removed",
         )  # fmt: skip
     if state is State.EXPIRED:
         return PublicView(
             410, "Over", "This workshop is over and its notebooks have stopped. Everybody who took part can fetch "
-            "their files until they are removed.", "over", "secondary", "Fetch my files", facts.purge_at, "files are removed",
+            "their files until they are removed.", "over", "secondary", "Fetch my files", facts.purge_at,
+            "files are removed",
         )  # fmt: skip
     return PublicView(
         410, "Gone", "This workshop is over and its data has been removed.", "gone", "secondary", None, None, ""
