@@ -23,12 +23,13 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from orchestra_hub.templates import builtin_templates_root
+from orchestra_hub.templates import builtin_templates_root, load_template
 from tests.browser.pages import app, launch, sign_in, wait_lab, window
 from tests.people import PASSWORD, Person
 from tests.running import Platform, free_port, until
 
 TEMPLATE = "python-data-science"
+TOKEN = "bench-bench-bench"
 
 VANILLA = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
@@ -43,6 +44,8 @@ c.SimpleLocalProcessSpawner.home_dir_template = "{folder}/home"
 c.Spawner.cmd = ["{python}", "-m", "jupyterhub.singleuser"]
 c.Spawner.default_url = "/lab/tree/{landing}"
 c.Spawner.args = ["--allow-root"] if {root} else []
+c.JupyterHub.services = [dict(name="bench", api_token="{token}")]
+c.JupyterHub.load_roles = [dict(name="bench", scopes=["read:users", "servers"], services=["bench"])]
 c.JupyterHub.proxy_class = "traefik_file"
 c.TraefikFileProviderProxy.traefik_api_url = "http://127.0.0.1:{api_port}"
 c.TraefikFileProviderProxy.traefik_api_username = "bench"
@@ -60,7 +63,7 @@ def vanilla(folder: Path, landing: str) -> Iterator[str]:
     config = folder / "config.py"
     config.write_text(
         VANILLA.format(
-            port=port, hub_port=free_port(), api_port=free_port(), folder=folder, password=PASSWORD,
+            port=port, hub_port=free_port(), api_port=free_port(), folder=folder, password=PASSWORD, token=TOKEN,
             python=sys.executable, landing=landing, root=os.getuid() == 0,
         )
     )  # fmt: skip
@@ -104,8 +107,10 @@ def _theirs(page: Page, url: str) -> float:
     wait_lab(page)
     took = time.monotonic() - began
     page.goto(f"{url}/hub/home")
-    page.click("#stop")
-    page.wait_for_selector("#start:has-text('Start My Server')", timeout=30_000)
+    headers = {"Authorization": f"token {TOKEN}"}
+    user = f"{url}/hub/api/users/bench"
+    httpx.delete(f"{user}/server", headers=headers, timeout=30).raise_for_status()
+    until(lambda: not httpx.get(user, headers=headers).json()["servers"], within_s=60, message="vanilla server stopped")
     return took
 
 
@@ -116,7 +121,7 @@ def main() -> None:
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as name, Platform.start(Path(name) / "data") as platform:
         workshop = platform.opened(session="bench")
-        landing = platform.api("GET", f"/templates/{TEMPLATE}").json()["landing"]
+        landing = load_template(builtin_templates_root() / TEMPLATE).landing
         other = Path(name) / "vanilla"
         other.mkdir()
         with vanilla(other, landing) as url, sync_playwright() as playwright:
