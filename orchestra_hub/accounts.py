@@ -18,14 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import bcrypt
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from jupyterhub import orm
+from jupyterhub.dbutil import ALEMBIC_DIR
 from jupyterhub.roles import assign_default_roles
 from nativeauthenticator.orm import UserInfo
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from orchestra_hub.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
+from orchestra_hub.errors import Conflict, InvalidInput, NewerData, NotFound, StoreUnavailable
 
 __all__ = [
     "CLI_TOKEN_NOTE",
@@ -33,6 +36,7 @@ __all__ = [
     "add_user",
     "ensure_admin",
     "ensure_cli_token",
+    "knows_revision",
     "new_password",
     "reset_password",
 ]
@@ -40,6 +44,7 @@ __all__ = [
 CLI_TOKEN_NOTE = "orchestra-hub command line"
 MINIMUM_PASSWORD_LENGTH = 8
 _BCRYPT_MAX_BYTES = 72  # bcrypt ignores what is beyond, newer releases refuse it
+_NEWER = "The hub's database was written by a newer release; install that one, or go back to a backup."
 _PASSWORD_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else: typed from a screen
 
 
@@ -76,7 +81,7 @@ def add_user(database_url: str, name: str, *, admin: bool = False, password: str
     name = rules.normalize_username(name)
     if not rules.validate_username(name):
         raise InvalidInput(
-            f"The name {name[:80]!r} was refused: use up to 64 letters, digits and . _ - @ +, with a letter or digit "
+            f"The name {name[:80]!r} was refused: use up to 64 letters, digits and . _ - @, with a letter or digit "
             "at both ends."
         )
     password = new_password() if password is None else _checked(password)
@@ -160,6 +165,20 @@ def _hashed(password: str) -> bytes:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt())
 
 
+def knows_revision(revision: str) -> bool:
+    """Whether the JupyterHub that is installed knows this revision of its database."""
+    return any(script.revision == revision for script in ScriptDirectory(ALEMBIC_DIR).walk_revisions())
+
+
+def _revision(database_url: str) -> str:
+    engine = create_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+    finally:
+        engine.dispose()
+
+
 @contextmanager
 def _hub_session(database_url: str) -> Iterator[Session]:
     """A session on the hub's database, its tables made if there are none; database errors become ours."""
@@ -180,7 +199,11 @@ def _hub_session(database_url: str) -> Iterator[Session]:
         raise StoreUnavailable(
             f"The hub's database can't be read or written ({error.orig}); look at its file, disk and permissions."
         ) from error
+    except CommandError as error:  # Alembic's, for a revision it has no file of
+        raise NewerData(_NEWER) from error
     except orm.DatabaseSchemaMismatch as error:
+        if not knows_revision(_revision(database_url)):
+            raise NewerData(_NEWER) from error
         raise StoreUnavailable(
             "The hub's database has the tables of another JupyterHub; `orchestra-hub up` brings it up to date."
         ) from error

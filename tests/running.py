@@ -132,13 +132,18 @@ class Platform:
         assert match, self.text
         return match[1].strip(".,;")
 
+    @property
+    def domain(self) -> str:
+        """What `--domain` says."""
+        return self.args[self.args.index("--domain") + 1] if "--domain" in self.args else "localhost"
+
     def origin(self, label: str) -> str:
-        """`http://label.localhost:port`."""
-        return f"http://{label}.localhost:{self.port}"
+        """`http://label.domain:port`."""
+        return f"http://{label}.{self.domain}:{self.port}"
 
     def http(self, **kwargs: Any) -> httpx.Client:
-        """A client for which `*.localhost` is this machine."""
-        return httpx.Client(transport=LoopbackTransport(), timeout=30, **kwargs)
+        """A client for which `*.localhost`, and every name below the platform's domain, is this machine."""
+        return httpx.Client(transport=LoopbackTransport(self.domain), timeout=30, **kwargs)
 
     def cli(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`orchestra-hub` on this platform's data folder."""

@@ -18,7 +18,7 @@ from orchestra_hub.cli.exit_codes import ExitCode, exit_code_of
 from orchestra_hub.cli.template import template_app
 from orchestra_hub.cli.user import user_app
 from orchestra_hub.cli.workshop import workshop_app
-from orchestra_hub.errors import OrchestraError
+from orchestra_hub.errors import InvalidInput, OrchestraError
 
 __all__ = ["SHARED_OPTIONS", "hoisted", "make_app", "run"]
 
@@ -26,7 +26,7 @@ SHARED_OPTIONS = ("--data-dir", "--url", "--token")
 """Options of all commands; they may stand anywhere."""
 
 DataDir = Annotated[
-    Path,
+    str,
     typer.Option(
         "--data-dir", envvar="ORCHESTRA_DATA_DIR", help="The data folder of `orchestra-hub up`.", show_default=True
     ),
@@ -47,7 +47,7 @@ def make_app() -> typer.Typer:
     @app.callback()
     def options(
         context: typer.Context,
-        data_dir: DataDir = DEFAULT_DATA_DIR,
+        data_dir: DataDir = str(DEFAULT_DATA_DIR),
         url: Annotated[
             str | None,
             typer.Option("--url", envvar="ORCHESTRA_URL", help="The API's address, instead of a data folder's."),
@@ -57,7 +57,9 @@ def make_app() -> typer.Typer:
             typer.Option("--token", envvar="ORCHESTRA_TOKEN", help="A Hub API token, instead of the data folder's."),
         ] = None,
     ) -> None:
-        context.obj = Context(Connection(data_dir, url, token), Console())
+        if not data_dir.strip():  # as from an unset variable: it would be the folder one happens to be in
+            raise InvalidInput("--data-dir is empty; name a folder, or leave the option out.")
+        context.obj = Context(Connection(Path(data_dir), url, token), Console())
 
     @app.command()
     def version(context: typer.Context) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from orchestra_hub.api_models import WorkshopCreate, WorkshopView
 from orchestra_hub.cli.context import Context
+from orchestra_hub.cli.people import add_people, people
 from orchestra_hub.cli.times import machine_zone, shown, typed
 from orchestra_hub.errors import InvalidInput
 from orchestra_hub.workshop import JoinPolicy, State
@@ -43,6 +44,8 @@ def workshop_app() -> typer.Typer:
     app.command("extend")(_extend)
     app.command("end")(_end)
     app.command("cancel")(_cancel)
+    app.command("people")(people)
+    app.command("add-people")(add_people)
     return app
 
 

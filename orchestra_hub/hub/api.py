@@ -15,7 +15,7 @@ from typing import Any
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.scopes import Scope
-from jupyterhub.utils import isoformat
+from jupyterhub.utils import AnyTimeoutError, isoformat
 from tornado import web
 
 from orchestra_hub.hub.groups import HubWorkshops, account_of
@@ -32,6 +32,8 @@ def failure_of(spawner: Any) -> str | None:
     if not spawner._failed or future is None or not future.done() or future.cancelled():
         return None
     error = future.exception()
+    if isinstance(error, AnyTimeoutError):
+        return "The notebook server did not answer in time. The machine may be very busy: try again in a minute."
     return str(getattr(error, "jupyterhub_message", None) or "The notebook could not be started.")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jupyterhub.app import JupyterHub
 from traitlets import Callable as CallableTrait
-from traitlets import Unicode, UseEnum, default
+from traitlets import CaselessStrEnum, Unicode, default
 
 from orchestra_hub.hub.api import api_handlers
 from orchestra_hub.hub.groups import HubWorkshops
@@ -42,9 +42,9 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         """,
     )
 
-    seat_origin = UseEnum(
-        SeatOrigin,
-        default_value=SeatOrigin.LEARNER,
+    seat_origin = CaselessStrEnum(
+        [origin.value for origin in SeatOrigin],
+        default_value=SeatOrigin.LEARNER.value,
         config=True,
         help="""
         Where seats are served. `learner` (default): each on a host of its own, `{id}--{name}.{domain}`, so that one
@@ -100,7 +100,7 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         self.tornado_settings.update(
             orchestra_workshops=HubWorkshops(lambda: self.db),
             orchestra_hosts=self.hosts,
-            orchestra_seat_origin=self.seat_origin,
+            orchestra_seat_origin=SeatOrigin(self.seat_origin),
             orchestra_clock=self.clock,
         )
         prefix = self.hub_prefix

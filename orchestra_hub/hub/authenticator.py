@@ -12,8 +12,15 @@ from typing import Any
 
 from jupyterhub import orm
 from nativeauthenticator import NativeAuthenticator
-from nativeauthenticator.handlers import ChangePasswordHandler, LoginHandler, SignUpHandler
+from nativeauthenticator.handlers import (
+    ChangePasswordHandler,
+    DiscardHandler,
+    LoginHandler,
+    SignUpHandler,
+    ToggleAuthorizationHandler,
+)
 from tornado import web
+from tornado.httputil import HTTPServerRequest
 from traitlets import default
 
 from orchestra_hub.web import policy_for_sign_in
@@ -79,7 +86,7 @@ class _SignUp(_StrictPage, SignUpHandler):  # type: ignore[misc]  # nativeauthen
         authenticator = self.authenticator
         if not authenticator.validate_username(name):
             return (
-                "That name can't be used: take 1 to 64 letters and digits (a to z), with . _ - @ or + between them, "
+                "That name can't be used: take 1 to 64 letters and digits (a to z), with . _ - or @ between them, "
                 "beginning and ending with a letter or digit."
             )
         if len(password) < authenticator.minimum_password_length:
@@ -103,6 +110,32 @@ class _SignUp(_StrictPage, SignUpHandler):  # type: ignore[misc]  # nativeauthen
 
 class _ChangePassword(_StrictPage, ChangePasswordHandler):  # type: ignore[misc]  # nativeauthenticator has no types
     """Change-password page."""
+
+
+class _FromOurPages:
+    """Before a handler of nativeauthenticator that changes something on a mere GET: only from a link on a page of ours.
+
+    Otherwise a page in any seat could let people in, or throw accounts out, by an image an administrator looks at.
+    """
+
+    request: HTTPServerRequest
+    settings: dict[str, Any]
+
+    async def prepare(self) -> None:
+        await super().prepare()  # type: ignore[misc]  # the handler's, next in line
+        headers = self.request.headers
+        ours = f"{self.settings['orchestra_hosts'].app}/"
+        site = headers.get("Sec-Fetch-Site")  # not sent over plain http except to this machine: then the referrer tells
+        if not (site == "same-origin" if site else headers.get("Referer", "").startswith(ours)):
+            raise web.HTTPError(403, "This is done with a button on the hub's page of accounts.")
+
+
+class _Authorize(_FromOurPages, ToggleAuthorizationHandler):  # type: ignore[misc]  # nativeauthenticator has no types
+    """Lets an account in, or out again."""
+
+
+class _Discard(_FromOurPages, DiscardHandler):  # type: ignore[misc]  # nativeauthenticator has no types
+    """Throws away an account that was never let in."""
 
 
 class OrchestraNativeAuthenticator(NativeAuthenticator):  # type: ignore[misc]  # nativeauthenticator has no types
@@ -132,14 +165,14 @@ class OrchestraNativeAuthenticator(NativeAuthenticator):  # type: ignore[misc]  
     def validate_username(self, username: str) -> bool:
         """Refuse names that can't be a URL segment, a folder, or be told apart by people.
 
-        Letters and digits of ASCII with `.`, `_`, `-`, `@` and `+` inside: a name in another script that looks like
-        somebody else's can't be made.
+        Letters and digits of ASCII with `.`, `_`, `-` and `@` inside: a name in another script that looks like
+        somebody else's can't be made. No `+`: it is escaped in a URL, and Traefik 3.6 finds no route for `%2B`.
         """
         if not username or len(username) > _NAME_MAX or not username.isascii():
             return False
         if not (username[0].isalnum() and username[-1].isalnum()) or ".." in username:
             return False
-        if any(not (char.isalnum() or char in "._-@+") for char in username):
+        if any(not (char.isalnum() or char in "._-@") for char in username):
             return False
         return bool(super().validate_username(username))
 
@@ -151,5 +184,8 @@ class OrchestraNativeAuthenticator(NativeAuthenticator):  # type: ignore[misc]  
 
     def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
         """nativeauthenticator's pages, those of learners with our look."""
-        ours = {LoginHandler: _Login, SignUpHandler: _SignUp, ChangePasswordHandler: _ChangePassword}
+        ours = {
+            LoginHandler: _Login, SignUpHandler: _SignUp, ChangePasswordHandler: _ChangePassword,
+            ToggleAuthorizationHandler: _Authorize, DiscardHandler: _Discard,
+        }  # fmt: skip
         return [(route[0], ours.get(route[1], route[1]), *route[2:]) for route in super().get_handlers(app)]

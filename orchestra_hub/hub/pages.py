@@ -78,6 +78,12 @@ class _Page(BaseHandler):  # type: ignore[misc]  # jupyterhub has no types
         )
         self.finish(html)
 
+    async def head(self, *parts: str) -> None:
+        """As GET; tornado leaves the body out."""
+        answer = self.get(*parts)
+        if answer is not None:
+            await answer
+
     async def member_or_page(self, workshop_id: str) -> MemberOf | None:
         """The asker's part in a workshop; None when a page (unknown) or a redirect (not enrolled) was answered."""
         member = self.workshops.member(self.current_user.orm_user, workshop_id)
@@ -112,8 +118,11 @@ class LaunchPage(_Page):
     async def get(self, workshop_id: str) -> None:
         """The page; while a seat starts it shows how far it is, and leads on when it is ready."""
         member = await self.member_or_page(workshop_id)
-        if member is None:
-            return
+        if member is not None:
+            await self.show_launch(member)
+
+    async def show_launch(self, member: MemberOf, failure: str | None = None) -> None:
+        """The page; `failure` is why a start that was asked for just now didn't even begin."""
         user = self.current_user
         facts, name = member.facts, _server(member.facts)
         running = user.spawners.get(name) if name in user.orm_user.orm_spawners else None
@@ -123,7 +132,7 @@ class LaunchPage(_Page):
             facts, member.role,
             pending=None if running is None else running.pending,
             ready=running is not None and running.ready,
-            failure=None if running is None else failure_of(running),
+            failure=failure or (None if running is None else failure_of(running)),
             refusal=member.refusal(self.now),
         )  # fmt: skip
         await self._show_seat(facts, member.role or Role.LEARNER, seat, running)
@@ -146,15 +155,20 @@ class LaunchPage(_Page):
 
     def _target(self, seat_url: str) -> str:
         """Where "open" leads: `next` when it is a path of this very seat, else the template's first page."""
-        wanted = self.get_query_argument("next", "")
+        wanted = self.get_argument("next", "")
         path = urlsplit(seat_url).path
         if wanted.startswith(path) and "\\" not in wanted:
             return f"{seat_url[: -len(path)]}{wanted}"
         return seat_url
 
 
-class StartSeat(_Page):
+class StartSeat(LaunchPage):
     """`POST /hub/workshops/{id}/start`: start one's seat (or find it started), then back to the page."""
+
+    @web.authenticated
+    async def get(self, workshop_id: str) -> None:
+        """To the page: a link starts nothing."""
+        self.redirect(self.page_url(workshop_id))
 
     @web.authenticated
     async def post(self, workshop_id: str) -> None:
@@ -164,24 +178,35 @@ class StartSeat(_Page):
             return
         refusal = member.refusal(self.now)
         if refusal is None:
-            await self._start(member.facts)
+            failure = await self._start(member.facts)
+            if failure is not None:
+                await self.show_launch(member, failure)
+                return
         else:
             self.log.info("start refused workshop=%s user=%s: %s", workshop_id, self.current_user.name, refusal)
         wanted = self.get_body_argument("next", "")
         page = self.page_url(workshop_id)
         self.redirect(url_concat(page, {"next": wanted}) if wanted else page, status=303)
 
-    async def _start(self, facts: WorkshopFacts) -> None:
+    async def _start(self, facts: WorkshopFacts) -> str | None:
+        """Why the start didn't even begin, as when too many others start; None when it did."""
         user, name = self.current_user, _server(facts)
         spawner = user.get_or_create_spawner(name, name, replace_failed=True)
         if spawner.active or spawner.pending:
-            return
+            return None
         spawner._spawn_future = None
         start = asyncio.ensure_future(self.spawn_single_user(user, name, name))
         # What goes wrong is kept by JupyterHub in the spawner and shown by the page; retrieve it so that the loop
         # doesn't report it as lost.
         start.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait([start], timeout=0.2)
+        done, _ = await asyncio.wait([start], timeout=0.2)
+        error = start.exception() if done else None
+        if error is None or spawner._spawn_future is not None:
+            return None
+        self.log.warning("start not begun workshop=%s user=%s: %s", facts.id, user.name, error)
+        if isinstance(error, web.HTTPError) and error.status_code == 429:
+            return "Too many notebooks are starting just now. Try again in a minute."
+        return str(getattr(error, "jupyterhub_message", None) or "The notebook could not be started.")
 
 
 class StopSeat(_Page):
@@ -209,11 +234,12 @@ class SeatMenu(_Page):
         if what == "logout":
             self.redirect(url_path_join(self.hub.base_url, "logout"))
         elif what == "user-redirect":
-            self._to_own_seat(workshop_id, rest or "")
+            self._to_own_seat(workshop_id, self.request.uri.partition("/user-redirect")[2])
         else:
             self.redirect(self.page_url(workshop_id))
 
     def _to_own_seat(self, workshop_id: str, rest: str) -> None:
+        # `rest` as it came, escapes and query too: a file may be called "my notes.ipynb"
         user = self.current_user
         if user is None:
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri}))

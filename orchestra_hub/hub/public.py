@@ -14,9 +14,10 @@ from jupyterhub._version import __version__ as jupyterhub_version
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from tornado import web
 
+from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import HostKind, Hosts
 from orchestra_hub.hub.views import PublicView, public_view, unknown_view
-from orchestra_hub.ids import is_workshop_id
+from orchestra_hub.ids import is_workshop_id, workshop_label_of
 from orchestra_hub.web import CONTENT_SECURITY_POLICY, static_folder
 
 __all__ = ["subdomain_handlers"]
@@ -54,7 +55,14 @@ class WorkshopPage(_Handler):
     def get(self) -> None:
         """The page; the HTTP status says whether the workshop is open, not yet, over or unknown."""
         kind, label = self.hosts.kind(self.request.host)
-        facts = self.settings["orchestra_workshops"].facts(label) if kind is HostKind.WORKSHOP else None
+        workshops: HubWorkshops = self.settings["orchestra_workshops"]
+        if kind is HostKind.SEAT:
+            short = workshop_label_of(label)
+            workshop_id = workshops.id_of_server(short) or short
+            if workshops.facts(workshop_id) is not None:  # somebody cut the address of a notebook short
+                self.redirect(f"{self.hosts.workshop(workshop_id)}/")
+                return
+        facts = workshops.facts(label) if kind is HostKind.WORKSHOP else None
         now: datetime = self.settings["orchestra_clock"]()
         view: PublicView = unknown_view() if facts is None else public_view(facts, now)
         if view.status == 503:
@@ -67,13 +75,19 @@ class WorkshopPage(_Handler):
                 link += f"?code={quote(code[:64], safe='')}"
         self.page("workshop_public.html", view.status, view=view, facts=facts, link=link, now=now)
 
+    head = get
+
 
 class SeatAway(_Handler):
     """A seat's host while the seat isn't running (a running one is served by the proxy before the hub is asked)."""
 
     def _answer(self) -> None:
         path = self.request.path
-        if self.request.method != "GET" or "/api/" in path or "text/html" not in self.request.headers.get("Accept", ""):
+        if (
+            self.request.method not in ("GET", "HEAD")
+            or "/api/" in path
+            or "text/html" not in self.request.headers.get("Accept", "")
+        ):
             self.set_status(424)
             self.set_header("Content-Type", "application/json")
             self.set_header("X-JupyterHub-Version", jupyterhub_version)
@@ -85,7 +99,7 @@ class SeatAway(_Handler):
         """To the hub, which knows whose it is; API requests get JupyterHub's 424."""
         self._answer()
 
-    post = put = patch = delete = get
+    head = post = put = patch = delete = get
 
 
 class NotHere(_Handler):
@@ -102,7 +116,7 @@ class NotHere(_Handler):
         else:
             self.page("workshop_public.html", 404, view=unknown_view(), facts=None, link=None, now=None)
 
-    post = put = patch = delete = get
+    head = post = put = patch = delete = get
 
 
 def subdomain_handlers(hub_prefix: str, base_url: str) -> list[tuple[Any, ...]]:

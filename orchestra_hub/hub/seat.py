@@ -14,6 +14,7 @@ from typing import Any
 
 from jupyterhub.spawner import SpawnException
 from jupyterhub.utils import url_path_join
+from sqlalchemy.orm import object_session
 from traitlets import default
 from traitlets.config import LoggingConfigurable
 
@@ -27,7 +28,7 @@ class SeatFailed(SpawnException):  # type: ignore[misc]  # jupyterhub has no typ
     """A seat that didn't start. `sentence` goes to the learner; `detail` is for the log."""
 
     def __init__(self, sentence: str, *, reason: str, detail: str = "") -> None:
-        super().__init__(500, (detail or sentence).replace("%", "%%"), reason=reason)
+        super().__init__(sentence, reason=reason, log_message=detail, status_code=500)
         self.jupyterhub_message = sentence
 
 
@@ -59,7 +60,6 @@ class SeatMixin(LoggingConfigurable):
 
     user: Any
     name: str
-    db: Any
     orm_spawner: Any
     _progress: Progress | None = None
 
@@ -91,7 +91,9 @@ class SeatMixin(LoggingConfigurable):
         client = self.orm_spawner.oauth_client
         if client is not None and client.redirect_uri != self.oauth_callback_url:
             client.redirect_uri = self.oauth_callback_url
-            self.db.commit()
+            session = object_session(client)
+            if session is not None:
+                session.commit()
 
     def begin_progress(self) -> Progress:
         """Forget the steps of an earlier start."""

@@ -7,10 +7,12 @@ Nothing depends on somebody having seen the change happen, so a crash between tw
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from orchestra_hub import lifecycle
 from orchestra_hub.errors import StoreUnavailable
@@ -25,10 +27,12 @@ from orchestra_hub.store.base import (
     reschedule,
     to_workshops,
 )
-from orchestra_hub.store.models import EnrolmentRow, InvitationRow, PseudonymKeyRow, WorkshopRow
+from orchestra_hub.store.models import EnrolmentRow, EventRow, InvitationRow, PseudonymKeyRow, WorkshopRow
 from orchestra_hub.workshop import State, Workshop
 
 __all__ = ["Reconciling"]
+
+_REMOVING = "removing"
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +116,22 @@ class Reconciling(StorePart):
             reschedule(session, row, attempts=0, due_at=due)
             return to_workshops(session, [row])[0]
 
+    def note_removal(self, workshop_id: str, numbers: Mapping[str, int], *, fence: int) -> None:
+        """Write down how much of what is removed by a purge (`{"servers": 3}`); smaller numbers than those written
+        before are what an interrupted try left over, and nothing new. Raises `LeaseLost`."""
+        with self._database.write() as session:
+            check_fence(session, fence)
+            row = locked(session, workshop_id)
+            known = _removed(session, workshop_id)
+            more = {what: number for what, number in numbers.items() if number > known.get(what, 0)}
+            if more and row.state is not State.PURGED:
+                note(session, workshop_id, self._now(), _REMOVING, "system", detail=more)
+
+    def removed(self, workshop_id: str) -> dict[str, int]:
+        """The greatest numbers that were given to `note_removal`."""
+        with self._database.read() as session:
+            return _removed(session, workshop_id)
+
     def record_purge(self, workshop_id: str, record: dict[str, Any], *, fence: int) -> Workshop:
         """The workshop purged: nobody's name, code or key is left, only counts, dates and the audit trail.
 
@@ -132,6 +152,8 @@ class Reconciling(StorePart):
             learners = learners_in(session, workshop_id)
             add_to_count(session, workshop_id, "learners", learners)
             add_to_count(session, workshop_id, "instructors", len(places) - learners)
+            if "seats" in (removed := _removed(session, workshop_id)):
+                add_to_count(session, workshop_id, "seats_used", removed["seats"])
             note(session, workshop_id, now, "purged", "system", detail=clean)
             session.flush()
             for table in (EnrolmentRow, InvitationRow, PseudonymKeyRow):
@@ -145,3 +167,12 @@ class Reconciling(StorePart):
             self._database.forget_old_pages()
         except StoreUnavailable as error:  # the purge stands; the log is emptied by the next that can
             _log.info("the database's log was not emptied after a purge: %s", error)
+
+
+def _removed(session: Session, workshop_id: str) -> dict[str, int]:
+    noted = select(EventRow.detail).where(EventRow.workshop_id == workshop_id, EventRow.kind == _REMOVING)
+    removed: dict[str, int] = {}
+    for detail in session.scalars(noted):
+        for what, number in detail.items():
+            removed[what] = max(number, removed.get(what, 0))
+    return removed

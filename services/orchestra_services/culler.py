@@ -102,9 +102,9 @@ class OrchestraCuller(IdleCuller):  # type: ignore[misc]  # jupyterhub_idle_cull
         help="Seconds a server of no workshop may stand unused. Seats have their workshop's own limit and ignore this.",
     ).tag(config=True)
     cull_every = Integer(
-        60,
-        help="Seconds between two rounds; a server is stopped up to so much later than its limit says. Each round "
-        "lists all running servers.",
+        15,
+        help="Seconds between two rounds; a server is stopped up to so much later than its limit, and than the time "
+        "its page counts down to. Each round lists all running servers.",
     ).tag(config=True)
     limits_cache_s = Float(
         30, help="Seconds the workshops' limits are kept before they are read from the Hub's groups again."

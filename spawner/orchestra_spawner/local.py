@@ -9,6 +9,7 @@ user of the system.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ from subprocess import DEVNULL, Popen
 from typing import Any
 
 from jupyterhub.spawner import Spawner
-from jupyterhub.utils import random_port
+from jupyterhub.utils import maybe_future, random_port
 from traitlets import Bool, Float, Integer, List, Unicode, default
 
 from orchestra_hub.errors import OrchestraError
@@ -32,6 +33,8 @@ __all__ = ["OrchestraLocalSpawner", "records_folder", "stop_all_seats"]
 
 _LOOPBACK = "127.0.0.1"
 _TAIL_BYTES = 4_000
+_ANSWER_S = 5.0
+_NO_MEMORY = "There is not enough free memory to start the notebook server now. Try again in a minute."
 
 
 def stop_all_seats(data_dir: Path, timeout_s: float) -> int:
@@ -133,7 +136,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         self._popen = None
 
     async def start(self) -> str:
-        """Lay out the folder, start the server, and give its URL once it listens. Raises `SeatFailed`."""
+        """Lay out the folder, start the server, and give its URL once it answers. Raises `SeatFailed`."""
         progress = self.begin_progress()
         deadline_s = time.monotonic() + self.start_timeout - 2
         self.use_seat_origin()
@@ -150,7 +153,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         progress.step(25, "Starting the notebook server")
         self._launch(layout, self._environment(layout))
         progress.step(45, "Waiting for the notebook server to answer")
-        await self._wait_until_it_listens(layout, deadline_s, progress)
+        await self._wait_until_it_answers(layout, deadline_s, progress)
         return f"http://{_LOOPBACK}:{self.port}"
 
     def _lay_out(self, seat: Seat | None) -> SeatLayout:
@@ -207,6 +210,8 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
                     command, env=env, cwd=layout.home, stdin=DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
         except OSError as error:
+            if error.errno in (errno.ENOMEM, errno.EAGAIN):
+                raise SeatFailed(f"{_NO_MEMORY} Your files are safe.", reason="memory", detail=str(error)) from error
             raise SeatFailed(
                 f"The notebook server's program could not be started ({Path(command[0]).name}: {error.strerror}). "
                 "Tell your instructor; the operator has to install it.",
@@ -215,24 +220,36 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         self.process = SeatProcess.of(self._popen.pid, self.mark)
         write_record(self.record, self.process)
 
-    async def _wait_until_it_listens(self, layout: SeatLayout, deadline_s: float, progress: Progress) -> None:
+    async def _wait_until_it_answers(self, layout: SeatLayout, deadline_s: float, progress: Progress) -> None:
         while time.monotonic() < deadline_s:
             status = await self.poll()
             if status is not None:
                 raise self._ended(status, layout)
-            try:
-                _, writer = await asyncio.open_connection(_LOOPBACK, self.port)
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            progress.step(80, "The notebook server answers; opening its address")
-            return
+            if await self._answers(deadline_s - time.monotonic()):
+                progress.step(80, "The notebook server answers; opening its address")
+                return
+            await asyncio.sleep(0.05)
         raise SeatFailed(
             f"The notebook server did not answer within {self.start_timeout} s. The machine may be very busy: try "
             "again in a minute.",
             reason="timeout",
         )
+
+    async def _answers(self, within_s: float) -> bool:
+        """Whether the server answers a request. JupyterHub asks too, but waits for five minutes for a server that took
+        the request and says nothing."""
+        request = f"GET {self.server.base_url}api HTTP/1.0\r\nHost: {_LOOPBACK}:{self.port}\r\n\r\n"
+        writer = None
+        try:
+            async with asyncio.timeout(min(_ANSWER_S, within_s)):
+                reader, writer = await asyncio.open_connection(_LOOPBACK, self.port)
+                writer.write(request.encode())
+                return (await reader.readline()).startswith(b"HTTP/")
+        except (OSError, TimeoutError):
+            return False
+        finally:
+            if writer is not None:
+                writer.close()
 
     def _ended(self, status: int, layout: SeatLayout) -> SeatFailed:
         last = _last_line(layout.log)
@@ -245,7 +262,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         elif "No space left" in last:
             sentence = "The machine's disk is full, so the notebook server could not start. Tell your instructor."
         elif "Cannot allocate memory" in last or "MemoryError" in last:
-            sentence = "There is not enough free memory to start the notebook server now. Try again in a minute."
+            sentence = _NO_MEMORY
         else:
             sentence = f"The notebook server stopped while it started (exit code {status})."
         return SeatFailed(f"{sentence} Your files are safe.", reason="crash", detail=f"exit code {status}: {last}")
@@ -266,6 +283,14 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         if self._popen is not None:
             self._popen.poll()
         self.record.unlink(missing_ok=True)
+
+    async def run_post_stop_hook(self) -> None:
+        """JupyterHub calls this after every end of a server, also of one that died, for which it doesn't call `stop`:
+        its kernels, and whatever else it had started, end here."""
+        if self.process is not None:
+            await end_marked([self.process], grace_s=0)
+            self.record.unlink(missing_ok=True)
+        await maybe_future(super().run_post_stop_hook())
 
     async def rename(self, old_name: str, new_name: str) -> None:
         """Refused for a seat: its name is its workshop's."""

@@ -72,13 +72,15 @@ class LocalProvisioner:
     def _inspect(self, workshop_id: str) -> Inspection:
         workshop = self._folders.workshop(workshop_id)
         if not os.path.lexists(workshop):
-            return Inspection(exists=False, prepared=False, seats=(), bytes=0)
+            return Inspection(exists=False, prepared=False, seats=(), files=0, bytes=0)
         seats = self._folders.seats(workshop_id)
+        sizes = _sizes_in(workshop)
         return Inspection(
             exists=True,
             prepared=self._folders.prepared(workshop_id).is_file(),
             seats=tuple(sorted(entry.name for entry in os.scandir(seats))) if seats.is_dir() else (),
-            bytes=_bytes_in(workshop),
+            files=len(sizes),
+            bytes=sum(sizes),
         )
 
     async def export(self, workshop_id: str, account_key: str) -> AsyncGenerator[bytes, None]:
@@ -121,14 +123,14 @@ def _translated(workshop_id: str, what: str) -> Iterator[None]:
         raise ProvisionFailed(f"{workshop_id} could not be {what}: {error.strerror}{place}.") from error
 
 
-def _bytes_in(folder: Path) -> int:
-    """What the files below take, without following links; what can't be read doesn't count."""
-    total = 0
+def _sizes_in(folder: Path) -> list[int]:
+    """The size of every file below, without following links; what can't be read doesn't count."""
+    sizes = []
     for path, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_size
-    return total
+                sizes.append(os.lstat(os.path.join(path, name)).st_size)
+    return sizes
 
 
 def _read(file: Path) -> object:

@@ -21,6 +21,8 @@ __all__ = ["MARKER", "SeatProcess", "end_all", "end_marked", "recorded", "record
 MARKER = "ORCHESTRA_SEAT"
 """Environment variable with the seat's mark, inherited by all it starts."""
 
+_SWEEPS = 5
+
 
 @dataclass(frozen=True)
 class SeatProcess:
@@ -77,6 +79,13 @@ def _family(process: psutil.Process | None, marks: frozenset[str]) -> list[psuti
     return list(found.values())
 
 
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _signal(processes: Iterable[psutil.Process], *, kill: bool) -> None:
     for process in processes:
         try:
@@ -95,11 +104,15 @@ async def end_marked(seats: Iterable[SeatProcess], *, grace_s: float) -> None:
     families = [_family(server, frozenset()) for server in servers]
     _signal(servers, kill=False)
     await asyncio.to_thread(psutil.wait_procs, servers, timeout=grace_s)
-    rest = await asyncio.to_thread(_family, None, frozenset(seat.mark for seat in seats))
-    everything = {process.pid: process for family in [*families, rest] for process in family}
-    left = [process for process in everything.values() if process.is_running()]
-    _signal(left, kill=True)
-    await asyncio.to_thread(psutil.wait_procs, left, timeout=2)
+    marks = frozenset(seat.mark for seat in seats)
+    for _ in range(_SWEEPS):  # what was started while the others were being looked for is found by the next look
+        rest = await asyncio.to_thread(_family, None, marks)
+        everything = {process.pid: process for family in [*families, rest] for process in family}
+        left = [process for process in everything.values() if _lives(process)]
+        if not left:
+            return
+        _signal(left, kill=True)
+        await asyncio.to_thread(psutil.wait_procs, left, timeout=2)
 
 
 def records_folder(data_dir: Path) -> Path:

@@ -19,11 +19,12 @@ EXPORT_CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is there of a workshop. `seats` are account keys, sorted; `bytes` is what its files take in all."""
+    """What is there of a workshop. `seats` are account keys, sorted; `bytes` is what its `files` take in all."""
 
     exists: bool
     prepared: bool
     seats: tuple[str, ...]
+    files: int
     bytes: int
 
 

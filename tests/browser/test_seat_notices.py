@@ -15,34 +15,14 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from tests.seat_server import HubWire, SeatServer, running_seat, until
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LONG_MS = 60_000
 expect.set_options(timeout=20_000)
 
 Seen = tuple[SeatServer, Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with (
-        sync_playwright() as playwright,
-        closing(playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)) as chromium,
-    ):
-        yield chromium
 
 
 @pytest.fixture(scope="module", params=["Light", "Dark"])
@@ -67,12 +47,12 @@ def _cell(kind: str, source: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def seen(seat: SeatServer, browser: Browser) -> Iterator[Seen]:
+def seen(seat: SeatServer, chromium: Browser) -> Iterator[Seen]:
     """A calm seat, open in a new page; the page's errors fail the test."""
     seat.hub.ends_in(3 * 3600)
     seat.hub.idle_timeout_s = None
     until("a calm seat", lambda: (seat.notices()["seconds_left"] or 0) > 3600)
-    context = browser.new_context(locale="de-DE", timezone_id="Asia/Tokyo", viewport={"width": 1280, "height": 720})
+    context = chromium.new_context(locale="de-DE", timezone_id="Asia/Tokyo", viewport={"width": 1280, "height": 720})
     page = context.new_page()
     page.set_default_timeout(20_000)
     errors: list[str] = []

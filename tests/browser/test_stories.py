@@ -6,12 +6,13 @@ import re
 import tarfile
 from pathlib import Path
 
+import psutil
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.pages import app, check_page, run_cell, screenshot, sign_in, sign_up, wait_lab, window
 from tests.people import PASSWORD, Person
-from tests.running import Platform, soon
+from tests.running import Platform, soon, until
 
 PLOT = "import matplotlib.pyplot as plt; plt.plot([1, 3, 2]); plt.show(); print(6 * 7)"
 
@@ -41,7 +42,9 @@ def test_every_page_is_accessible_and_fits(platform: Platform, chromium: Browser
             page.goto(url)
             check_page(page, f"{name}-{look}")
         page.goto(app(platform, "/hub/signup"))
-        sign_up(page, f"look-{tag}", "short")
+        sign_up(page, "admin", PASSWORD)
+        page.wait_for_selector("#problem")
+        check_page(page, f"sign-up-refused-{look}")
         page.goto(app(platform, "/hub/signup"))
         sign_up(page, f"look-{tag}", PASSWORD)
         page.wait_for_url("**/hub/workshops/")
@@ -51,8 +54,13 @@ def test_every_page_is_accessible_and_fits(platform: Platform, chromium: Browser
         page.get_by_role("button", name=re.compile("join", re.I)).click()
         page.wait_for_url(f"**/hub/workshops/{opened['id']}")
         check_page(page, f"seat-not-started-{look}")
+        _look_at_a_start(page, platform, opened["id"], f"look-{tag}", look)
         page.goto(app(platform, f"/services/workshops/join/{coded['id']}"))
         check_page(page, f"join-with-code-{look}")
+        page.fill("input[name=code]", "WRONGONE")
+        page.get_by_role("button", name=re.compile("join", re.I)).click()
+        page.wait_for_load_state()
+        check_page(page, f"join-wrong-code-{look}")
         page.goto(app(platform, f"/services/workshops/join/{ended['id']}"))
         page.get_by_role("button", name=re.compile("join", re.I)).click()
         platform.api("POST", f"/workshops/{ended['id']}/end", json={})
@@ -72,12 +80,50 @@ def test_every_page_is_accessible_and_fits(platform: Platform, chromium: Browser
         check_page(page, f"not-found-{look}")
     with window(chromium, dark=dark, phone=phone) as page:
         page.goto(app(platform, "/hub/login"))
+        sign_in(page, "admin", "not-the-password")
+        page.get_by_role("alert").wait_for()
+        check_page(page, f"sign-in-refused-{look}")
         sign_in(page, "admin", platform.admin_password)
         page.wait_for_url("**/hub/workshops/")
         page.goto(app(platform, "/services/workshops/"))
         check_page(page, f"workshops-i-run-{look}")
         page.goto(app(platform, f"/services/workshops/{opened['id']}"))
         check_page(page, f"run-a-workshop-{look}")
+
+
+def _look_at_a_start(page: Page, platform: Platform, workshop_id: str, name: str, look: str) -> None:
+    """The launch page of a start that fails, of one under way, and of a seat that runs; then it is stopped."""
+    prepared = platform.data_dir / "workshops" / workshop_id / "prepared.json"
+    kept = prepared.read_bytes()
+    prepared.unlink()
+    page.click("#start")
+    page.wait_for_selector("#failure")
+    check_page(page, f"seat-failed-{look}")
+    prepared.write_bytes(kept)
+    page.get_by_role("button", name="Try again").click()
+    server = until(lambda: _seat_processes(platform, name), within_s=20, every_s=0.02, message="it starts")[0]
+    server.suspend()
+    expect(page.locator("#progress-text")).to_have_text(re.compile(r"\(\d+ s so far\)"), timeout=10_000)
+    check_page(page, f"seat-starting-{look}")
+    page.reload()  # the steps are shown again, from the hub
+    expect(page.locator("#progress-text")).to_have_text(re.compile(r"answer \(\d+ s so far\)"), timeout=10_000)
+    server.resume()
+    page.wait_for_url("**/lab/**", timeout=60_000)
+    page.goto(app(platform, f"/hub/workshops/{workshop_id}"))
+    check_page(page, f"seat-running-{look}")
+    page.click("#stop")
+    page.wait_for_selector("#start", timeout=30_000)
+
+
+def _seat_processes(platform: Platform, name: str) -> list[psutil.Process]:
+    found = []
+    for process in platform.everything():
+        try:
+            if process.environ().get("JUPYTERHUB_USER") == name:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def test_a_learner_from_link_to_plot(platform: Platform, chromium: Browser) -> None:
@@ -102,7 +148,6 @@ def test_a_learner_from_link_to_plot(platform: Platform, chromium: Browser) -> N
         assert run_cell(page, "open('kept.txt', 'w').write('mine')").strip() == "4"
         page.keyboard.press("Control+s")
         page.goto(app(platform, f"/hub/workshops/{workshop['id']}"))
-        check_page(page, "seat-running")
         page.click("#stop")
         page.wait_for_selector("#start", timeout=30_000)
         page.click("#start")
@@ -147,7 +192,7 @@ def test_the_end_seen_from_the_notebook_and_the_files_afterwards(
     platform: Platform, chromium: Browser, tmp_path: Path
 ) -> None:
     """Story 4: the warning with the time left, an extension, the end, the files as an archive."""
-    workshop = platform.workshop(session="ending", expires_at=soon(90), hours=None)
+    workshop = platform.workshop(session="ending", expires_at=soon(70), hours=None)
     platform.wait_state(workshop["id"], "open", "closing")
     with Person.new(platform, "endre") as person:
         person.join(workshop["id"])

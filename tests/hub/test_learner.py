@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
 from urllib.parse import urlsplit
+
+import httpx
+import psutil
 
 from orchestra_hub.ids import seat_label, server_name
 from tests.people import Person
@@ -157,3 +162,145 @@ def test_a_seat_that_cannot_start_says_so_and_can_be_tried_again(platform: Platf
         assert "Try again" in page
         content.write_bytes(kept)
         assert brook.start(workshop["id"])
+
+
+LEAVE_PROCESSES = """
+import subprocess, os
+quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+subprocess.Popen(['setsid', 'sleep', '1000'], **quiet)
+subprocess.Popen("trap '' TERM HUP; (trap '' TERM HUP; sleep 1001; sleep 1002) & sleep 1003", shell=True, **quiet)
+subprocess.Popen(['env', '-i', '/usr/bin/sleep', '1004'], **quiet)
+print(os.getpid())
+"""
+
+
+def _processes(platform: Platform, name: str) -> list[psutil.Process]:
+    """What a person's seats have running, also what left its session."""
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        mine = (process.info["environ"] or {}).get("JUPYTERHUB_USER") == name
+        if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def _busy_seat(person: Person, workshop_id: str) -> str:
+    """A running seat with a kernel, a terminal, and processes that left their sessions and ignore a polite end."""
+    person.join(workshop_id)
+    url = person.start(workshop_id)
+    person.open_seat(url)
+    person.run(url, LEAVE_PROCESSES)
+    assert person.seat_request(url, "POST", "api/terminals", json={}).status_code == 200
+    until(lambda: len(_processes(person.platform, person.name)) > 6, within_s=20, message="all of it runs")
+    return url
+
+
+def test_stopping_ends_everything_a_seat_started(platform: Platform) -> None:
+    workshop = platform.opened(session="ends")
+    with Person.new(platform, "enda") as enda:
+        _busy_seat(enda, workshop["id"])
+        sleeping = [process.pid for process in psutil.process_iter(["cmdline"]) if "1004" in process.info["cmdline"]]
+        assert sleeping
+        enda.stop(workshop["id"])
+        assert _processes(platform, "enda") == []
+        assert not [pid for pid in sleeping if psutil.pid_exists(pid)], "what emptied its environment lives on"
+
+
+def test_a_server_that_dies_is_noticed_and_leaves_nothing(platform: Platform) -> None:
+    """Killed by the system, as when memory runs out: the page offers a start again, its processes are gone."""
+    workshop = platform.opened(session="dies")
+    with Person.new(platform, "dina") as dina:
+        url = _busy_seat(dina, workshop["id"])
+        (server,) = [p for p in _processes(platform, "dina") if "jupyterhub.singleuser" in " ".join(p.cmdline())]
+        server.kill()
+        until(lambda: 'id="start"' in dina.page(workshop["id"]).text, within_s=20, message="the page has noticed")
+        until(lambda: not _processes(platform, "dina"), within_s=10, message="nothing of it runs")
+        again = dina.start(workshop["id"])
+        assert again == url
+        dina.stop(workshop["id"])
+
+
+def test_a_server_that_dies_unseen_is_noticed_by_the_hub(platform: Platform) -> None:
+    workshop = platform.opened(session="unseen")
+    with Person.new(platform, "una") as una:
+        _busy_seat(una, workshop["id"])
+        (server,) = [p for p in _processes(platform, "una") if "jupyterhub.singleuser" in " ".join(p.cmdline())]
+        server.kill()
+        until(lambda: not _ready(platform, "una", workshop["id"]), within_s=30, message="the hub has noticed")
+        until(lambda: not _processes(platform, "una"), within_s=10, message="nothing of it runs")
+
+
+def test_jupyterlabs_log_out_signs_out_of_everything(platform: Platform) -> None:
+    """JupyterLab's Log Out opens `{hubHost}{baseUrl}logout`: the seat's path, on the hub's host."""
+    workshop = platform.opened(session="menu-out")
+    with Person.new(platform, "lorna") as lorna:
+        lorna.join(workshop["id"])
+        url = lorna.start(workshop["id"])
+        lorna.open_seat(url)
+        page = lorna.get(f"{lorna.app}{urlsplit(url).path}logout")
+        assert "/hub/login" in str(page.url), page.url
+        assert "/hub/login" in str(lorna.get("/hub/workshops/").url)
+        until(
+            lambda: lorna.seat_request(url, "GET", "api/contents").status_code == 403,
+            within_s=30, message="the seat's session ends with it",
+        )  # fmt: skip
+
+
+def test_a_link_to_a_file_leads_there_through_sign_in_and_start(platform: Platform) -> None:
+    """A bookmark of one's own, and JupyterLab's "Copy Shareable Link" opened by somebody else; the seat is stopped."""
+    workshop = platform.opened(session="deep")
+    path = "lab/tree/my%20notes%3F%C3%A9.txt"
+    with Person.new(platform, "dee") as dee, Person.new(platform, "pal") as pal:
+        for person in (dee, pal):
+            person.join(workshop["id"])
+        url = dee.start(workshop["id"])
+        dee.open_seat(url)
+        dee.stop(workshop["id"])
+        dee.sign_out()
+        asked = dee.get(f"{url}{path}?factory=Editor")
+        assert "/hub/login" in str(asked.url)
+        action = _found(r'<form action="([^"]+)"', asked.text)
+        launch = dee.submit(asked, action, username="dee", password=dee.password)
+        assert f"/hub/workshops/{workshop['id']}" in str(launch.url)
+        _starts_at(dee, launch, f"{url}{path}?factory=Editor")
+        shared = pal.get(f"/hub/workshops/{workshop['id']}/user-redirect/{path}?factory=Editor")
+        _starts_at(pal, shared, f"{url.replace('--dee.', '--pal.').replace('/dee/', '/pal/')}{path}?factory=Editor")
+        for person in (dee, pal):
+            person.stop(workshop["id"])
+
+
+def _found(pattern: str, page: str) -> str:
+    found = re.search(pattern, page)
+    assert found, page
+    return html.unescape(found[1])
+
+
+def _starts_at(person: Person, launch: httpx.Response, wanted: str) -> None:
+    """Press the launch page's button; "open" then leads to `wanted`."""
+    action = _found(r'action="([^"]+/start)"', launch.text)
+    begun = person.submit(launch, action, next=_found(r'name="next" value="([^"]+)"', launch.text))
+    until(lambda: 'id="open"' in person.get(str(begun.url)).text, within_s=60, message="the seat is ready")
+    assert _found(r'id="open"[^>]*href="([^"]+)"', person.get(str(begun.url)).text) == wanted
+    opened = person.get(wanted)
+    assert opened.status_code == 200
+    assert str(opened.url).startswith(wanted.partition("?")[0]), opened.url
+
+
+def test_the_seat_of_somebody_who_was_removed_is_stopped_and_the_page_says_so(platform: Platform) -> None:
+    workshop = platform.opened(session="removed", join_policy="roster")
+    with Person.new(platform, "remo") as remo:
+        added = platform.api("POST", f"/workshops/{workshop['id']}/enrolments", json={"user": "remo"})
+        assert added.status_code in (200, 201), added.text
+        remo.get(f"/services/workshops/join/{workshop['id']}")
+        url = remo.start(workshop["id"])
+        remo.open_seat(url)
+        running = remo.page(workshop["id"])
+        assert platform.api("DELETE", f"/workshops/{workshop['id']}/enrolments/remo").status_code in (200, 204)
+        until(lambda: not _processes(platform, "remo"), within_s=30, message="the seat stops")
+        page = remo.page(workshop["id"])
+        assert (page.status_code, "not enrolled" in page.text) == (403, True), page.text
+        away = remo.get(f"{url}lab")
+        assert (away.status_code, "not enrolled" in away.text) == (403, True), (away.url, away.text)
+        refused = remo.submit(running, f"/hub/workshops/{workshop['id']}/start")
+        assert (refused.status_code, "not enrolled" in refused.text) == (403, True), refused.text
+        assert not _processes(platform, "remo")

@@ -27,6 +27,7 @@ class Served:
 
     answers: dict[str, tuple[int, Any, dict[str, str]]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    first: dict[str, list[tuple[int, Any, dict[str, str]]]] = field(default_factory=dict)
     port: int = 0
 
     @property
@@ -37,6 +38,10 @@ class Served:
     def answer(self, route: str, body: Any, status: int = 200, **headers: str) -> None:
         """From now on, `route` (`GET /v1/me`) is answered so."""
         self.answers[route] = (status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    def then(self, route: str, body: Any, status: int = 200) -> None:
+        """The next time, once, `route` is answered so; in the order of the calls."""
+        self.first.setdefault(route, []).append((status, body, {}))
 
     def problem(self, route: str, status: int, kind: str, detail: str, **more: Any) -> None:
         """From now on, `route` is refused (RFC 9457)."""
@@ -56,7 +61,9 @@ def serving() -> Iterator[Served]:
                 Asked(self.command, self.path, self.headers["Authorization"], json.loads(content) if content else None)
             )
             missing: tuple[int, Any, dict[str, str]] = (404, {"not": "here"}, {})
-            status, body, headers = served.answers.get(f"{self.command} {self.path}", missing)
+            route = f"{self.command} {self.path}"
+            once = served.first.get(route)
+            status, body, headers = once.pop(0) if once else served.answers.get(route, missing)
             answer = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             for name, value in {"content-type": "application/json", **headers}.items():

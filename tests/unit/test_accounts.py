@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from jupyterhub import orm
 from nativeauthenticator.orm import UserInfo
 
 from orchestra_hub import accounts
-from orchestra_hub.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
+from orchestra_hub.errors import Conflict, InvalidInput, NewerData, NotFound, StoreUnavailable
 
 SCOPES = ["inherit"]
 
@@ -138,3 +139,13 @@ def test_a_database_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / "folder.sqlite").mkdir()
     with pytest.raises(StoreUnavailable, match="can't be read or written"):
         accounts.ensure_admin(f"sqlite:///{tmp_path}/folder.sqlite", "admin")
+
+
+def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.sqlite"
+    accounts.ensure_admin(url, "admin")
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        database.commit()
+    with pytest.raises(NewerData, match="newer release"):
+        accounts.reset_password(url, "admin")

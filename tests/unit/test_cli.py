@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -213,6 +215,65 @@ def test_a_password_is_reset_and_shown_once(orchestra_hub: Command, data_dir: Pa
     assert orchestra_hub("user", "reset-password", "nobody")[0] == ExitCode.NOT_FOUND
     assert orchestra_hub("user", "add", "ada", "--admin")[0] == 0
     assert orchestra_hub("user", "add", "ada")[0] == ExitCode.CONFLICT
+
+
+def test_accounts_of_a_newer_release_are_left_alone(orchestra_hub: Command, data_dir: Path) -> None:
+    accounts.ensure_admin(f"sqlite:///{data_dir}/jupyterhub.sqlite", "admin")
+    with closing(sqlite3.connect(data_dir / "jupyterhub.sqlite")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        database.commit()
+    code, out, err = orchestra_hub("user", "reset-password", "admin")
+    assert (code, out, len(err.splitlines())) == (ExitCode.DATA_NEWER, "", 1)
+
+
+ENTRY = f"POST /v1/workshops/{ID}/enrolments"
+PLACE = {"user": "ada", "role": "learner", "joined_at": "2026-11-03T08:05:00Z", "in_hub": True}
+INVITED = {"id": 3, "label": "Bo", "role": "learner", "created_at": "2026-11-03T08:05:00Z"}
+
+
+def test_people_are_enrolled_or_get_a_link(orchestra_hub: Command, served: Served, tmp_path: Path) -> None:
+    served.answer(ENTRY, {"enrolment": PLACE}, 201)
+    assert orchestra_hub("workshop", "add-people", ID, "ada") == (0, "ada: enrolled as learner\n", "")
+    served.answer(ENTRY, {"invitation": INVITED | {"url": "http://app.localhost:8000/x?invitation=3-abc"}}, 201)
+    roster = tmp_path / "roster.txt"
+    roster.write_text("\ufeffBo\n\n  Cy Young \n", encoding="utf-8")
+    code, out, _ = orchestra_hub("workshop", "add-people", ID, "--file", str(roster), "--role", "instructor")
+    assert (code, out.count("http://app.localhost:8000/x?invitation=3-abc\n")) == (0, 2)
+    assert [asked.body["user"] for asked in served.asked] == ["ada", "Bo", "Cy Young"]
+    assert [asked.body["role"] for asked in served.asked] == ["learner", "instructor", "instructor"]
+    _, out, _ = orchestra_hub("workshop", "add-people", ID, "Bo", "--json")
+    assert json.loads(out)[0]["invitation"]["url"].endswith("invitation=3-abc")
+
+
+def test_links_shown_before_a_refusal_are_not_lost(orchestra_hub: Command, served: Served) -> None:
+    served.then(ENTRY, {"invitation": INVITED | {"url": "http://app.localhost:8000/x?invitation=3-abc"}}, 201)
+    served.problem(ENTRY, 409, "workshop-full", "It is full.")
+    code, out, err = orchestra_hub("workshop", "add-people", ID, "Bo", "Cy")
+    assert (code, err) == (ExitCode.CONFLICT, "It is full.\n")
+    assert "invitation=3-abc" in out
+
+
+def test_a_roster_needs_names(orchestra_hub: Command, served: Served, tmp_path: Path) -> None:
+    assert orchestra_hub("workshop", "add-people", ID)[0] == ExitCode.INVALID_INPUT
+    for bad in (tmp_path / "none.txt", tmp_path):
+        code, _, err = orchestra_hub("workshop", "add-people", ID, "--file", str(bad))
+        assert (code, len(err.splitlines())) == (ExitCode.INVALID_INPUT, 1)
+    assert served.asked == []
+
+
+def test_who_is_in_is_shown(orchestra_hub: Command, served: Served) -> None:
+    served.answer(f"GET /v1/workshops/{ID}/enrolments", {"items": [PLACE], "invitations": [INVITED]})
+    _, out, _ = orchestra_hub("workshop", "people", ID)
+    assert re.search(r"ada\s+learner\s+enrolled\s+\n?Bo\s+learner\s+invited", out), out
+    assert json.loads(orchestra_hub("workshop", "people", ID, "--json")[1])["items"][0]["user"] == "ada"
+    served.answer(f"GET /v1/workshops/{ID}/enrolments", {"items": []})
+    assert orchestra_hub("workshop", "people", ID)[1] == "Nobody.\n"
+
+
+def test_an_empty_data_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["workshop", "list", "--data-dir", ""], ["--data-dir=", "up"]):
+        assert run(whole_app(), arguments) == ExitCode.INVALID_INPUT
+        assert "--data-dir is empty" in capsys.readouterr().err
 
 
 def test_a_folder_up_never_ran_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def tar_children() -> list[psutil.Process]:
 async def test_prepare_twice_and_after_it_was_broken_off(
     provisioner: Provisioner, folders: SeatFolders, content: bytes
 ) -> None:
-    assert await provisioner.inspect(FACTS.id) == Inspection(exists=False, prepared=False, seats=(), bytes=0)
+    assert await provisioner.inspect(FACTS.id) == Inspection(exists=False, prepared=False, seats=(), files=0, bytes=0)
     (folders.workshop(FACTS.id) / ".content-broken").mkdir(parents=True)
     await provisioner.prepare(FACTS, content)
     await provisioner.prepare(FACTS, b"not read again")

@@ -27,6 +27,7 @@ from orchestra_services.reconciler.worker import Limits, Worker
 from orchestra_spawner.folders import SeatFolders
 from orchestra_spawner.local_provisioner import LocalProvisioner
 from tests.hub_wire import TOKEN, HubWire, hub_wire
+from tests.running import until
 from tests.unit.workshops import NOON, SettableClock, a_new_workshop, a_template, account
 
 TTL_S = 3600.0
@@ -176,6 +177,46 @@ async def test_broken_off_at_any_call_of_the_hub_it_ends_the_same(bench: Bench, 
         count += 1
     assert count > 15
     assert_purged(bench, workshop)
+
+
+@pytest.mark.parametrize("killed_at", range(1, 9))
+async def test_a_purge_begun_again_records_what_there_was_at_first(bench: Bench, killed_at: int) -> None:
+    """Each call of the hub during the purge in turn is the last of one reconciler; the next has to finish."""
+    workshop = bench.a_workshop(opens_at=bench.clock() + timedelta(minutes=5))
+    bench.enrol(workshop, "ada")
+    bench.enrol(workshop, "bob")
+    await bench.turn()
+    bench.clock.forward(minutes=6)
+    await bench.turn()
+    for name in ("ada", "bob"):
+        bench.folders.lay_out_seat(workshop.id, bench.wire.key(name))
+        bench.wire.run_seat(name, workshop.id)
+    bench.clock.forward(hours=12)
+    await bench.turn()
+    bench.clock.now = bench.again(workshop).purge_at
+    reached, calls = asyncio.Event(), 0
+
+    async def hang(_: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == killed_at:
+            reached.set()
+            await asyncio.Event().wait()
+
+    bench.wire.before = hang
+    purging = asyncio.create_task(bench.turn())
+    async with asyncio.timeout(10):
+        await reached.wait()
+    bench.wire.before = None
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
+    await bench.turn()
+    assert_purged(bench, workshop)
+    purged = bench.again(workshop)
+    assert purged.purge_record is not None
+    removed = purged.purge_record["removed"]
+    assert (removed["servers"], removed["group"], removed["seats"]) == (2, 1, 2) and removed["files"] > 5
+    assert purged.statistics["seats_used"] == 2
 
 
 async def _broken_off_once(bench: Bench, workshop: Workshop, at: int, how: str) -> bool:
@@ -443,6 +484,42 @@ async def test_the_program_works_and_ends_soon_after_a_signal(bench: Bench) -> N
             await program.wait()
     assert f"workshop={workshop.id}" in errors.decode() and TOKEN not in errors.decode()
     assert bench.store.acquire_lease(LEASE, "next", 10) is not None
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_leader_killed_or_standing_still_is_followed_within_its_leases_time(
+    bench: Bench, tmp_path: Path, how: signal.Signals
+) -> None:
+    """Two processes. The one that stood still finds another leading when it wakes, and writes nothing."""
+    ttl_s = 2
+    settings = {
+        "ORCHESTRA_DATABASE_URL": bench.url, "ORCHESTRA_DATA_DIR": str(bench.folders.root),
+        "JUPYTERHUB_API_URL": bench.wire.url, "JUPYTERHUB_API_TOKEN": TOKEN,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "orchestra_services.reconciler", f"--ReconcilerApp.lease_ttl_s={ttl_s}"]
+    programs: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str) -> Path:
+        log = tmp_path / f"{name}.log"
+        with log.open("wb") as stream:
+            programs.append(subprocess.Popen(command, env=_environment(settings), stderr=stream))
+        return log
+
+    try:
+        one = begin("one")
+        until(lambda: "leading, fence=" in one.read_text(), within_s=20, message="the first leads")
+        two = begin("two")
+        until(lambda: "another process leads" in two.read_text(), within_s=20, message="the second waits")
+        programs[0].send_signal(how)
+        until(lambda: "leading, fence=" in two.read_text(), within_s=2 * ttl_s, message="the second leads")
+        if how is signal.SIGSTOP:
+            programs[0].send_signal(signal.SIGCONT)
+            until(lambda: "no longer leading" in one.read_text(), within_s=10, message="the first steps back")
+            assert "no longer leading" not in two.read_text()
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

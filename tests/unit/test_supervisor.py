@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from orchestra_services.up.children import Child
-from orchestra_services.up.supervisor import Supervisor, end_leftovers, pause_s, rotate
+from orchestra_services.up.logs import last_words, rotate
+from orchestra_services.up.supervisor import Supervisor, crash_line, end_leftovers, pause_s
 from tests.running import until
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
@@ -253,3 +254,40 @@ def test_a_large_log_is_put_aside_once(tmp_path: Path) -> None:
     rotate(log, max_bytes=4)
     assert not log.exists()
     assert (tmp_path / "hub.log.1").read_text() == "small"
+
+
+def test_the_last_words_are_of_this_run_and_without_colours(tmp_path: Path) -> None:
+    log = tmp_path / "hub.log"
+    assert last_words(log) == ""
+    log.write_text("from the run before\n")
+    since = log.stat().st_size
+    assert last_words(log, since) == ""
+    log.write_text(f"from the run before\n\x1b[31mfirst\x1b[0m\n\x1b[1mlast\x1b[0m {'x' * 1000}\n \n")
+    assert last_words(log, since).startswith("last xxx")
+    assert len(last_words(log, since)) == 300
+
+
+def test_only_a_crash_loop_shows_the_last_words(tmp_path: Path) -> None:
+    hub = child(tmp_path, "hub", SLEEPER)
+    assert crash_line(hub, 1, 2, "no such module") == f"hub ended (exit code 1); again in 2 s. Its log: {hub.log}"
+    third = crash_line(hub, 1, 3, "no such module")
+    assert third.startswith("hub ended 3 times in a row (exit code 1); again in 4 s. Its last words: no such module ")
+    assert "last words" not in crash_line(hub, -9, 3, "")
+
+
+async def test_a_crash_loop_is_told_with_what_the_child_said(tmp_path: Path) -> None:
+    third = asyncio.Event()
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            third.set()
+            await asyncio.Event().wait()
+
+    async with supervisor(tmp_path, sleep=sleep) as (made, lines):
+        await made.start(child(tmp_path, "bad", ("/bin/sh", "-c", "echo the reason; exit 3")))
+        await asyncio.wait_for(third.wait(), 20)
+        assert made.last_words("bad") == "the reason"
+    assert pauses == [1, 2, 4]
+    assert ["the reason" in line for line in lines] == [False, False, True]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,3 +226,58 @@ def test_the_command_line_says_it_in_one_line_without_a_traceback(tmp_path: Path
     assert ended.returncode == ExitCode.PORT_IN_USE
     assert len(ended.stderr.strip().splitlines()) == 1
     assert f"Port {taken_port}" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["what?", "50%41", "a:b", "a\nb"])
+def test_a_path_that_cannot_be_told_to_databases_and_seats_is_refused(tmp_path: Path, name: str) -> None:
+    assert preflight.check_path(tmp_path / "with space, ü and 'quote'")
+    with pytest.raises(CommandRefused) as caught:
+        preflight.check_path(tmp_path / name)
+    assert "--data-dir" in str(caught.value)
+    assert caught.value.exit_code is ExitCode.FOLDER_UNUSABLE
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "/data/logs/hub.log"), OSError(28, "No space left on device")]
+)
+def test_what_the_system_says_about_files_is_one_line(folder: DataFolder, error: OSError) -> None:
+    with pytest.raises(CommandRefused) as caught, preflight.file_errors_refused(folder):
+        raise error
+    assert error.strerror in refusal(caught, ExitCode.FOLDER_UNUSABLE)
+    with pytest.raises(BrokenPipeError), preflight.file_errors_refused(folder):
+        raise BrokenPipeError
+
+
+@pytest.fixture
+def as_a_plain_user() -> Iterator[Path]:
+    """A folder that belongs to nobody special, and a process that may do no more than its owner."""
+    folder = Path(tempfile.mkdtemp(prefix="orchestra-"))
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.chown(folder, _NOBODY, _NOBODY)
+            os.seteuid(_NOBODY)
+        yield folder
+    finally:
+        os.seteuid(before)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+_NOBODY = 65534
+
+
+def test_a_folder_that_may_not_be_written_is_refused(as_a_plain_user: Path) -> None:
+    as_a_plain_user.chmod(0o500)
+    with pytest.raises(CommandRefused) as caught:
+        preflight.make_folder(DataFolder(as_a_plain_user / "data"))
+    assert "Permission denied" in refusal(caught, ExitCode.FOLDER_UNUSABLE)
+
+
+def test_a_database_that_may_not_be_written_is_refused(as_a_plain_user: Path) -> None:
+    database = database_at(as_a_plain_user / "orchestra.sqlite", "0001")
+    preflight.check_revision(database, lambda revision: True)
+    database.chmod(0o400)
+    with pytest.raises(CommandRefused) as caught:
+        preflight.check_revision(database, lambda revision: True)
+    assert "Permission denied" in refusal(caught, ExitCode.FOLDER_UNUSABLE)

@@ -121,6 +121,23 @@ async def test_addresses_that_are_not_there(service: Service) -> None:
         assert (await browser.http.delete(f"{service.app}{PREFIX}")).status_code in (403, 405)
 
 
+async def test_head_is_answered_as_get_without_the_body(service: Service) -> None:
+    made = await service.create()
+    await service.join("ada", made["id"])
+    async with service.browser("ada") as browser, service.browser("grace") as owner:
+        for whose, path in (
+            (browser, ""),
+            (browser, "nothing-here"),
+            (browser, f"join/{made['id']}"),
+            (owner, made["id"]),
+        ):
+            url = f"{service.app}{PREFIX}{path}"
+            head, get = await whose.http.head(url), await whose.http.get(url)
+            assert (head.status_code, head.content) == (get.status_code, b""), path
+            assert head.headers["content-type"] == get.headers["content-type"]
+        assert (await browser.http.head(f"{service.app}{PREFIX}{made['id']}/export")).status_code == 405
+
+
 async def test_the_look_is_served_here(service: Service) -> None:
     async with service.browser(None) as browser:
         for name in ("orchestra.css", "orchestra.js", "theme.js", "copy.js", "favicon.svg"):

@@ -79,7 +79,7 @@ class AddMembers:
 class NoteMembers:
     """Note in the store that the Hub group has them."""
 
-    names: tuple[str, ...]
+    enrolments: tuple[Enrolment, ...]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _group_steps(workshop: Workshop, seen: Seen, enrolled: list[Enrolment]) -> l
     names = {place.user_name for place in enrolled}
     if to_add := names - members:
         steps.append(AddMembers(tuple(sorted(to_add))))
-    if unnoted := sorted(place.user_name for place in enrolled if not place.in_hub):
+    if unnoted := sorted((place for place in enrolled if not place.in_hub), key=lambda place: place.user_name):
         steps.append(NoteMembers(tuple(unnoted)))
     if to_remove := members - names:
         steps.append(RemoveMembers(tuple(sorted(to_remove))))

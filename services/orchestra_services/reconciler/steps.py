@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
 
 from orchestra_hub.dates import Clock
-from orchestra_hub.errors import ProvisionFailed
+from orchestra_hub.errors import NotFound, ProvisionFailed
 from orchestra_hub.hub_api import HubAPI, SeatStatus
 from orchestra_hub.store import Store
-from orchestra_hub.workshop import Workshop, facts_of
+from orchestra_hub.workshop import Enrolment, Workshop, facts_of
 from orchestra_services.reconciler import plan
 from orchestra_spawner.provisioner import Provisioner, PurgeReport
 
@@ -34,11 +34,10 @@ class World:
 
 @dataclass
 class Actor:
-    """Does the steps of one plan for one workshop, with what they tell each other."""
+    """Does the steps of one plan for one workshop."""
 
     world: World
     fence: int
-    removed: dict[str, Any] = field(default_factory=lambda: {"servers": 0, "group": 0})
 
     async def do(self, step: plan.Step, workshop: Workshop) -> Workshop:
         """Do `step`; the workshop as it stands then."""
@@ -50,12 +49,13 @@ class Actor:
                 await hub.put_facts(facts)
             case plan.DropEnrolments(enrolments):
                 for place in enrolments:
-                    await asyncio.to_thread(self._drop, workshop.id, place.user_name, place.account_key)
+                    await asyncio.to_thread(self._drop, place)
             case plan.AddMembers(names):
                 await hub.add_members(workshop.id, names)
-            case plan.NoteMembers(names):
-                for name in names:
-                    await asyncio.to_thread(store.mark_in_hub, workshop.id, name, True)
+            case plan.NoteMembers(enrolments):
+                for place in enrolments:
+                    name, key = place.user_name, place.account_key
+                    await asyncio.to_thread(store.mark_in_hub, workshop.id, name, True, account_key=key)
             case plan.RemoveMembers(names):
                 await hub.remove_members(workshop.id, names)
             case plan.StopSeats(names):
@@ -63,21 +63,22 @@ class Actor:
             case plan.Prepare():
                 return await self._prepare(workshop)
             case plan.ForgetSeats(names):
+                await self._note_removal(workshop, servers=len(names))
                 await self._stop(workshop, names, remove=True)
-                self.removed["servers"] = len(names)
             case plan.DeleteGroup():
-                self.removed["group"] = int(await hub.delete_group(workshop.id))
+                await self._note_removal(workshop, group=1)
+                await hub.delete_group(workshop.id)
             case plan.PurgeFiles():
-                report: PurgeReport = await self.world.provisioner.purge(workshop.id)
-                self.removed |= {"seats": report.seats, "files": report.files, "bytes": report.bytes}
+                await self._purge_files(workshop)
             case plan.RecordPurge():
                 return await self._record_purge(workshop)
         return workshop
 
-    def _drop(self, workshop_id: str, name: str, account_key: str) -> None:
-        place = self.world.store.enrolment(workshop_id, name)
-        if place is not None and place.account_key == account_key:  # else: the new account of that name has joined
-            self.world.store.remove_enrolment(workshop_id, name, "system")
+    def _drop(self, place: Enrolment) -> None:
+        with suppress(NotFound):  # it is gone already, or the new account of that name has joined
+            self.world.store.remove_enrolment(
+                place.workshop_id, place.user_name, "system", account_key=place.account_key
+            )
 
     async def _prepare(self, workshop: Workshop) -> Workshop:
         content = await asyncio.to_thread(self.world.store.content_of, workshop.template.content_digest)
@@ -98,6 +99,16 @@ class Actor:
         while any(_is_left(seat, names, remove) for seat in await self.world.hub.seats(workshop.id)):
             await self.world.pause(_LOOK_AGAIN_S)
 
+    async def _note_removal(self, workshop: Workshop, **numbers: int) -> None:
+        """Written before the removal: a purge that is killed and begun again still records what there was."""
+        await asyncio.to_thread(self.world.store.note_removal, workshop.id, numbers, fence=self.fence)
+
+    async def _purge_files(self, workshop: Workshop) -> None:
+        there = await self.world.provisioner.inspect(workshop.id)
+        await self._note_removal(workshop, seats=len(there.seats), files=there.files, bytes=there.bytes)
+        report: PurgeReport = await self.world.provisioner.purge(workshop.id)
+        await self._note_removal(workshop, seats=report.seats, files=report.files, bytes=report.bytes)
+
     async def _record_purge(self, workshop: Workshop) -> Workshop:
         """Look once more on all three; only then write that it is purged."""
         group = await self.world.hub.group(workshop.id)
@@ -111,7 +122,9 @@ class Actor:
         left = [str(check["what"]) for check in checked if check["found"]]
         if left:
             raise ProvisionFailed(f"The purge of {workshop.id} left something: {', '.join(left)}. It is tried again.")
-        record = {"removed": self.removed, "checked": checked, "at": self.world.clock().isoformat()}
+        removed = {"servers": 0, "group": 0, "seats": 0, "files": 0, "bytes": 0}
+        removed |= await asyncio.to_thread(self.world.store.removed, workshop.id)
+        record = {"removed": removed, "checked": checked, "at": self.world.clock().isoformat()}
         return await asyncio.to_thread(self.world.store.record_purge, workshop.id, record, fence=self.fence)
 
 

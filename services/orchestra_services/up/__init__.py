@@ -9,6 +9,7 @@
 | `children` | which processes there are (pure) |
 | `tied` | the few lines each child begins in: it ends when `up` does |
 | `supervisor` | starting, watching, starting again, ending them |
+| `logs` | keeping logs small, a crashed child's last words |
 | `readiness`, `demo` | when addresses may be shown, the demo workshop |
 | `command` | the order of it all |
 """

@@ -68,9 +68,9 @@ def up(asked: Asked, console: Console, environment: Mapping[str, str]) -> ExitCo
             f"There is no file {asked.hub_config_file}; name the hub's configuration with --config.",
             exit_code=ExitCode.INVALID_INPUT,
         )
-    folder = DataFolder(asked.data_dir.expanduser().absolute())
+    folder = DataFolder(preflight.check_path(asked.data_dir.expanduser().absolute()))
     preflight.make_folder(folder)
-    with preflight.hold_lock(folder):
+    with preflight.hold_lock(folder), preflight.file_errors_refused(folder):
         plan = _prepare(replace(asked, data_dir=folder.root), folder, environment, console)
         return asyncio.run(Run(plan, console).main())
 
@@ -115,7 +115,6 @@ def _store_knows(revision: str) -> bool:
 
 
 def _hub_knows(revision: str) -> bool:
-    from alembic.script import ScriptDirectory
-    from jupyterhub.dbutil import ALEMBIC_DIR
+    from orchestra_hub.accounts import knows_revision
 
-    return any(script.revision == revision for script in ScriptDirectory(ALEMBIC_DIR).walk_revisions())
+    return knows_revision(revision)

@@ -26,10 +26,12 @@ from orchestra_services.up.settings import FORMAT, DataFolder, InnerPorts, Remem
 
 __all__ = [
     "MINIMUM_PYTHON",
+    "check_path",
     "check_programs",
     "check_public_port",
     "check_python",
     "check_revision",
+    "file_errors_refused",
     "find_program",
     "free_port",
     "hold_lock",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 MINIMUM_PYTHON = (3, 11)
+
+_BAD_SIGNS = "?%:"  # `?` and `%` mean something in a database's URL, `:` ends an entry of a seat's PATH
 
 
 def check_python(version: tuple[int, int]) -> None:
@@ -75,6 +79,33 @@ def check_programs(
                 "orchestra-hub with its extra: pip install 'orchestra-hub[seats]'.",
                 exit_code=ExitCode.PROGRAM_MISSING,
             )
+
+
+def check_path(path: Path) -> Path:
+    """`path` itself; refuses one that databases or seats could not be told of."""
+    found = next((sign for sign in str(path) if sign in _BAD_SIGNS or not sign.isprintable()), None)
+    if found is not None:
+        raise CommandRefused(
+            f"The data folder {path} can't be used: its path has the sign {found!r}; choose another with --data-dir.",
+            exit_code=ExitCode.FOLDER_UNUSABLE,
+        )
+    return path
+
+
+@contextmanager
+def file_errors_refused(folder: DataFolder) -> Iterator[None]:
+    """What the system says about a file or the disk, as a refusal: somebody else's file in the folder, a full disk."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output went away
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise CommandRefused(
+            f"The data folder {folder.root} can't be used: {error.strerror or error}{where}; mend its permissions, "
+            "make room on its disk, or choose another with --data-dir.",
+            exit_code=ExitCode.FOLDER_UNUSABLE,
+        ) from error
 
 
 def make_folder(folder: DataFolder) -> None:
@@ -153,10 +184,12 @@ def _newer(what: str) -> CommandRefused:
 
 
 def check_revision(database: Path, known: Callable[[str], bool]) -> None:
-    """Refuse a SQLite database whose Alembic revision isn't `known`; one that isn't there yet is fine."""
+    """Refuse a SQLite database whose Alembic revision isn't `known`, or that can't be written; none yet is fine."""
     if not database.exists():
         return
     try:
+        with database.open("r+b"):
+            pass
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=15)
         try:
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -166,16 +199,18 @@ def check_revision(database: Path, known: Callable[[str], bool]) -> None:
         if "no such table" in str(error):
             return
         raise _database_unusable(database, error) from error
-    except sqlite3.DatabaseError as error:
+    except (OSError, sqlite3.DatabaseError) as error:
         raise _database_unusable(database, error) from error
     for (revision,) in rows:
         if not known(str(revision)):
             raise _newer(f"{database.name} is at revision {revision}")
 
 
-def _database_unusable(database: Path, error: sqlite3.Error) -> CommandRefused:
+def _database_unusable(database: Path, error: sqlite3.Error | OSError) -> CommandRefused:
+    reason = error.strerror if isinstance(error, OSError) else error
     return CommandRefused(
-        f"The database {database} can't be read ({error}); mend its permissions or bring it back from a backup.",
+        f"The database {database} can't be read or written ({reason}); mend its permissions or bring it back "
+        "from a backup.",
         exit_code=ExitCode.FOLDER_UNUSABLE,
     )
 

@@ -129,9 +129,11 @@ class Run:
         return await until(check, timeout_s=READY_WITHIN_S, clock=self._clock)
 
     def _not_ready(self, name: str) -> CommandRefused:
+        words = self._supervisor.last_words(name)
+        said = f" It crashed; its last words: {words}" if words else ""
         return CommandRefused(
             f"{name} did not answer within {READY_WITHIN_S:.0f} s; the reason is in "
-            f"{self._plan.folder.logs / f'{name}.log'}.",
+            f"{self._plan.folder.logs / f'{name}.log'}.{said}",
             exit_code=ExitCode.NOT_READY,
         )
 

@@ -2,7 +2,8 @@
 
 Guarantees:
 
-- A child that ends unasked is started again after 1, 2, 4, ... 30 s; 60 s of health make the next pause 1 s again.
+- A child that ends unasked is started again after 1, 2, 4, ... 30 s; 60 s of health make the next pause 1 s again. Each
+  time is one line of `report`, from the third crash in a row on with the last line of the child's log.
 - A child lives in a session of its own: Ctrl-C in the terminal reaches `up` alone, and ending a child ends its group.
 - A child gets SIGTERM from the kernel when the supervisor dies (`tied`), and what still runs of a killed one is ended
   by the next (`end_leftovers`): its record has each child's id and time of creation, so no other process is hit.
@@ -24,13 +25,15 @@ from pathlib import Path
 import psutil
 
 from orchestra_services.up.children import Child
+from orchestra_services.up.logs import last_words, rotate
 from orchestra_services.up.secrets import write_private
 
-__all__ = ["HEALTHY_AFTER_S", "LOG_MAX_BYTES", "Supervisor", "end_leftovers", "pause_s", "rotate"]
+__all__ = ["HEALTHY_AFTER_S", "LOUD_AFTER", "Supervisor", "crash_line", "end_leftovers", "pause_s"]
 
 LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
-LOG_MAX_BYTES = 10_000_000
+LOUD_AFTER = 3
+"""Crashes in a row after which the terminal also shows a child's last words."""
 _SAME_PROCESS_S = 2.0  # a process's time of creation moves by up to a second when the clock is set
 
 
@@ -39,11 +42,12 @@ def pause_s(crashes: int) -> float:
     return float(min(2 ** (min(crashes, 30) - 1), LONGEST_PAUSE_S))
 
 
-def rotate(log: Path, max_bytes: int = LOG_MAX_BYTES) -> None:
-    """Put a log that has grown too large aside (`.1`, one generation)."""
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > max_bytes:
-            log.replace(log.with_name(f"{log.name}.1"))
+def crash_line(child: Child, status: int, crashes: int, words: str) -> str:
+    """What the terminal says of the crash number `crashes` in a row; `words` are the last of the child's log."""
+    loud = crashes >= LOUD_AFTER
+    often = f" {crashes} times in a row" if loud else ""
+    said = f" Its last words: {words}" if loud and words else ""
+    return f"{child.name} ended{often} ({_why(status)}); again in {pause_s(crashes):.0f} s.{said} Its log: {child.log}"
 
 
 class Supervisor:
@@ -66,6 +70,8 @@ class Supervisor:
         self._tied = str(files("orchestra_services.up") / "tied.py")
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._logged: dict[str, int] = {}  # how long its log was when a child was started
+        self._last_words: dict[str, str] = {}
         self._stopping = False
 
     async def start(self, child: Child) -> None:
@@ -78,6 +84,10 @@ class Supervisor:
         """The process id of a running child; None while it isn't running."""
         process = self._running.get(name)
         return None if process is None or process.returncode is not None else process.pid
+
+    def last_words(self, name: str) -> str:
+        """What a child wrote last before its latest crash; empty when it didn't crash or said nothing."""
+        return self._last_words.get(name, "")
 
     async def release(self, name: str) -> None:
         """Let a child end by itself from now on: it isn't started again."""
@@ -130,7 +140,8 @@ class Supervisor:
             crashes = 1 if self._clock() - began >= HEALTHY_AFTER_S else crashes + 1
             pause = pause_s(crashes)
             _signal_group(self._running[child.name].pid, signal.SIGKILL)  # what it left of its own
-            self._report(f"{child.name} ended ({_why(status)}); again in {pause:.0f} s. Its log: {child.log}")
+            words = self._last_words[child.name] = last_words(child.log, self._logged[child.name])
+            self._report(crash_line(child, status, crashes, words))
             await self._sleep(pause)
             try:
                 await self._spawn(child)
@@ -139,6 +150,7 @@ class Supervisor:
 
     async def _spawn(self, child: Child) -> None:
         with child.log.open("ab") as log:
+            self._logged[child.name] = log.tell()
             self._running[child.name] = await asyncio.create_subprocess_exec(
                 self._python,
                 "-I",

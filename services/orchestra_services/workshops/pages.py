@@ -28,7 +28,7 @@ from orchestra_hub.workshop import JoinPolicy, Role, State, facts_of
 from orchestra_services.workshops import actions, export, people
 from orchestra_services.workshops.context import Standing
 from orchestra_services.workshops.layout import Callback, Page, Site, Static
-from orchestra_services.workshops.problems import kind_of
+from orchestra_services.workshops.problems import WrongMethod, kind_of
 from orchestra_services.workshops.views import Links, counted
 
 __all__ = ["page_handlers"]
@@ -283,6 +283,8 @@ class Files(Page):
         standing = await self.standing(workshop_id)
         if standing.enrolment is None:
             raise NotFound("There are no files of yours in this workshop.")
+        if self.request.method == "HEAD":  # nothing is packed only to be thrown away
+            raise WrongMethod("HEAD", ("GET",))
         await export.send(self, export.own_files(self.context, standing))
 
 
