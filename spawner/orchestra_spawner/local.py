@@ -26,20 +26,15 @@ from orchestra_hub.errors import OrchestraError
 from orchestra_hub.hub.groups import account_of
 from orchestra_hub.hub.seat import Progress, Seat, SeatFailed, SeatMixin
 from orchestra_spawner.folders import SeatFolders, SeatLayout
-from orchestra_spawner.processes import MARKER, SeatProcess, end_all, end_marked, recorded, records_folder, write_record
+from orchestra_spawner.processes import MARKER, SeatProcess, end_marked, recorded, records_folder, write_record
 from orchestra_spawner.seat import launch_arguments
 
-__all__ = ["OrchestraLocalSpawner", "records_folder", "stop_all_seats"]
+__all__ = ["OrchestraLocalSpawner"]
 
 _LOOPBACK = "127.0.0.1"
 _TAIL_BYTES = 4_000
 _ANSWER_S = 5.0
 _NO_MEMORY = "There is not enough free memory to start the notebook server now. Try again in a minute."
-
-
-def stop_all_seats(data_dir: Path, timeout_s: float) -> int:
-    """End every seat below a data folder, whatever the hub knows of it; gives their number. Not for an event loop."""
-    return asyncio.run(end_all(records_folder(data_dir), grace_s=timeout_s))
 
 
 class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyterhub has no types

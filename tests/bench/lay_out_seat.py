@@ -31,7 +31,8 @@ def main() -> None:
                 began = time.monotonic()
                 folders.lay_out_seat(WORKSHOP, f"seat-{number}")
                 figures.append(time.monotonic() - began)
-        used = sum(file.lstat().st_size for file in folders.seat(WORKSHOP, "seat-0").rglob("*") if not file.is_symlink())
+        files = folders.seat(WORKSHOP, "seat-0").rglob("*")
+        used = sum(file.lstat().st_size for file in files if not file.is_symlink())
     sys.stdout.write(f"a new seat:  median {1000 * statistics.median(new):.0f} ms, {used / 1024:.0f} KiB\n")
     sys.stdout.write(f"a seat again: median {1000 * statistics.median(again):.1f} ms\n")
 
