@@ -70,8 +70,8 @@ def ensure_admin(database_url: str, name: str) -> tuple[str, str | None]:
         return name, _add(db, name, admin=True, password=new_password())
 
 
-def add_user(database_url: str, name: str, *, admin: bool = False, password: str | None = None) -> str:
-    """Make an account; returns its password (a random one unless given).
+def add_user(database_url: str, name: str, *, admin: bool = False, password: str | None = None) -> tuple[str, str]:
+    """Make an account; returns its name as it is compared, and its password (a random one unless given).
 
     Raises `InvalidInput` for a name or password that sign-up would refuse, `Conflict` for a name that is taken.
     """
@@ -88,7 +88,7 @@ def add_user(database_url: str, name: str, *, admin: bool = False, password: str
     with _hub_session(database_url) as db:
         if orm.User.find(db, name) is not None or UserInfo.find(db, name) is not None:
             raise Conflict(f"There is an account {name!r} already; a password is reset with `user reset-password`.")
-        return _add(db, name, admin=admin, password=password)
+        return name, _add(db, name, admin=admin, password=password)
 
 
 def reset_password(database_url: str, name: str, password: str | None = None) -> str:

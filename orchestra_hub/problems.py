@@ -52,7 +52,8 @@ def error_of(response: httpx.Response) -> OrchestraError:
         if status == 401:
             message = "The token isn't valid (any more); on this machine `orchestra-hub up` makes a new one."
     else:
-        faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in problem.errors)
+        said = problem.detail
+        faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in problem.errors if fault.detail not in said)
         message = f"{problem.detail} {faults}".strip()
         name = problem.type.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
     if status == 409 and name in _BY_NAME:

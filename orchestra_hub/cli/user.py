@@ -40,7 +40,7 @@ def user_app() -> typer.Typer:
 
         ours = Context.of(context)
         url = ours.connection.hub_database_url()
-        password = accounts.add_user(url, name, admin=admin, password=_asked() if prompt else None)
+        name, password = accounts.add_user(url, name, admin=admin, password=_asked() if prompt else None)
         _tell(ours, f"Made the account {name}{' with admin rights' if admin else ''}.", password, prompt=prompt)
 
     return app

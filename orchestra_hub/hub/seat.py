@@ -87,13 +87,16 @@ class SeatMixin(LoggingConfigurable):
         return env
 
     def use_seat_origin(self) -> None:
-        """Let the hub's OAuth client of this server send the browser to the server's own host (commits)."""
-        client = self.orm_spawner.oauth_client
+        """Let the hub's OAuth client of this server send the browser to the server's own host (commits), and call a
+        seat by its workshop's title in the hub's lists of servers."""
+        seat, client = self.seat, self.orm_spawner.oauth_client
+        if seat is not None:
+            self.orm_spawner.display_name = seat.facts.title
         if client is not None and client.redirect_uri != self.oauth_callback_url:
             client.redirect_uri = self.oauth_callback_url
-            session = object_session(client)
-            if session is not None:
-                session.commit()
+        session = object_session(self.orm_spawner)
+        if session is not None:
+            session.commit()
 
     def begin_progress(self) -> Progress:
         """Forget the steps of an earlier start."""

@@ -74,7 +74,7 @@ def test_an_extension_reaches_the_page_and_the_seat_but_not_past_the_deadline(pl
 
 
 def test_cancelled_while_open_keeps_its_data_the_same_way(platform: Platform) -> None:
-    workshop = platform.opened(session="cancel")
+    workshop = platform.opened(session="cancel", expires_at=soon(20), hours=None, retention_h=0)
     with Person.new(platform, "cara") as cara:
         cara.join(workshop["id"])
         url = cara.start(workshop["id"])
@@ -86,6 +86,9 @@ def test_cancelled_while_open_keeps_its_data_the_same_way(platform: Platform) ->
         )  # fmt: skip
         archive = cara.get(f"/services/workshops/{workshop['id']}/export")
         assert archive.status_code == 200
+    purged = platform.wait_state(workshop["id"], "purged", within_s=40)
+    assert purged["cancelled_at"] and purged["purge_record"]["removed"]["seats"] == 1
+    assert not (platform.data_dir / "workshops" / workshop["id"]).exists()
 
 
 def test_a_name_used_again_inherits_nothing(platform: Platform) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestra_hub.content import pack
 from orchestra_hub.ids import server_name
 from orchestra_hub.store import Store
-from orchestra_hub.templates import list_templates
+from orchestra_hub.templates import snapshot
 from orchestra_hub.workshop import NewWorkshop
 from tests.people import Person
 from tests.running import Platform, until
@@ -52,7 +52,7 @@ def test_a_purge_killed_in_the_middle_leaves_nothing_in_the_whole_data_folder(ow
     assert purged["statistics"]["seats_used"] == 1 and purged["statistics"]["learners"] == 1
     assert all(check["found"] == 0 for check in purged["purge_record"]["checked"])
     events = platform.api("GET", f"/workshops/{workshop_id}/events").json()["items"]
-    assert {"created", "joined", "purged"} <= {event["kind"] for event in events} and who not in json.dumps(events)
+    assert {"created", "enrolled", "purged"} <= {event["kind"] for event in events} and who not in json.dumps(events)
     assert not _files_with(platform.data_dir, MARK)
     logs, hub = platform.data_dir / "logs", platform.data_dir / "jupyterhub.sqlite"
     kept = (*logs.iterdir(), hub, hub.with_name(f"{hub.name}-wal"))  # named in docs/how-to/end-of-data.md
@@ -104,7 +104,8 @@ def test_one_that_never_gets_ready_says_why_expires_and_delays_no_other(platform
 
 def _stuck_workshop(platform: Platform, expires_in_s: float) -> str:
     """Straight into the store: no template that comes with the platform asks for what can't be had."""
-    template = list_templates(ROOT / "config" / "templates").templates["python-data-science"]
+    folder = ROOT / "config" / "templates" / "python-data-science"
+    template = snapshot(folder)
     package = "orchestra-nowhere @ file:///nowhere/orchestra_nowhere-1-py3-none-any.whl"
     wrong = template.environment.model_copy(update={"requirements": [package]})
     now = datetime.now(UTC)
@@ -114,7 +115,7 @@ def _stuck_workshop(platform: Platform, expires_in_s: float) -> str:
     )  # fmt: skip
     store = Store.open(f"sqlite:///{platform.data_dir}/orchestra.sqlite")
     try:
-        content = pack(ROOT / "config" / "templates" / "python-data-science" / template.content)
+        content = pack(folder / template.content)
         return store.create_workshop(new, content, "system").id
     finally:
         store.close()

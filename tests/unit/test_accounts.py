@@ -106,7 +106,8 @@ def test_what_bcrypt_or_sign_up_would_refuse_is_refused(url: str, password: str)
 
 
 def test_an_account_is_made_once_whatever_its_case(url: str) -> None:
-    password = accounts.add_user(url, " Ada ")
+    made, password = accounts.add_user(url, " Ada ")
+    assert made == "ada"
     assert signs_in(url, "ada", password)
     with pytest.raises(Conflict, match="ada"):
         accounts.add_user(url, "ADA")

@@ -133,6 +133,14 @@ def test_fields_at_fault_are_named(served: Served, client: OrchestraClient) -> N
     assert caught.value.field == "/seats"
 
 
+def test_what_was_said_already_is_not_said_again(served: Served, client: OrchestraClient) -> None:
+    faults = [{"pointer": "/expires_at", "detail": "The end is in the past."}]
+    served.problem("POST /v1/workshops", 422, "invalid-input", "The end is in the past.", errors=faults)
+    with pytest.raises(InvalidInput, match=r"^The end is in the past\.$") as caught:
+        client.create_workshop(WorkshopCreate(template="x", session="y", opens_at="now"))
+    assert caught.value.field == "/expires_at"
+
+
 def test_when_to_try_again_is_passed_on(served: Served, client: OrchestraClient) -> None:
     body = {"type": "x:busy", "title": "Busy", "status": 503, "detail": "Busy."}
     served.answer("GET /v1/me", body, 503, content_type="application/problem+json", retry_after="17")
