@@ -86,8 +86,8 @@ def check_page(page: Page, name: str) -> None:
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Keep a picture for the documentation when ORCHESTRA_SCREENSHOTS names a folder."""
-    if _SCREENSHOTS:
+    """Keep a picture for the documentation when ORCHESTRA_SCREENSHOTS names a folder: of the four looks, two."""
+    if _SCREENSHOTS and not name.endswith(("-dark-desktop", "-light-phone")):
         folder = Path(_SCREENSHOTS)
         folder.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=folder / f"{name}.png")
