@@ -31,6 +31,9 @@ OPTIONS = {
     "/hours": "--hours",
     "/expires_at": "--expires",
     "/seats": "--seats",
+    "/warning_min": "--warn-min",
+    "/idle_timeout_min": "--idle-min",
+    "/retention_h": "--keep-h",
     "/join_policy": "--join",
 }
 
@@ -61,6 +64,9 @@ def _create(
     course: Annotated[str | None, typer.Option("--course", help="First part of the address.")] = None,
     title: Annotated[str | None, typer.Option("--title", help="What people see.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="Who teaches, as learners see it.")] = None,
+    warn_min: Annotated[float | None, typer.Option("--warn-min", help="Minutes of warning before the end.")] = None,
+    idle_min: Annotated[float | None, typer.Option("--idle-min", help="Minutes until an unused seat stops.")] = None,
+    keep_h: Annotated[float | None, typer.Option("--keep-h", help="Hours the data is kept after the end.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a workshop; prints its id, address and join link.
@@ -79,6 +85,9 @@ def _create(
         "course": course,
         "title": title,
         "teacher": teacher,
+        "warning_min": warn_min,
+        "idle_timeout_min": idle_min,
+        "retention_h": keep_h,
     }
     try:
         request = WorkshopCreate(**wanted)

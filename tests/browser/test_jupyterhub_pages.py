@@ -56,6 +56,8 @@ def test_a_server_of_ones_own_beside_a_workshops_notebook(platform: Platform, ch
         page.goto(app(platform, "/hub/home"))
         page.click("#stop-mine")
         expect(page.locator("#delete-mine")).to_be_visible(timeout=30_000)
+        page.reload()
+        page.on("dialog", lambda dialog: dialog.accept())  # whether one is sure
         page.click("#delete-mine")
         expect(page.locator("#delete-mine")).to_have_count(0)
 

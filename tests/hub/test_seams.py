@@ -13,6 +13,7 @@ from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler, UserUrlHandler
 from jupyterhub.proxy import Proxy
+from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.user import User, UserDict
 
 from orchestra_hub.hub.groups import HubWorkshops
@@ -44,6 +45,12 @@ SEAMS: list[tuple[str, Any, list[str]]] = [
         ["self", "user", "server_name", "display_name", "check_limit"],
     ),
     ("Proxy.delete_user", Proxy.delete_user, ["self", "user", "server_name"]),
+    ("Spawner.run_post_stop_hook", Spawner.run_post_stop_hook, ["self"]),
+    (
+        "SpawnException",
+        SpawnException.__init__,
+        ["self", "message", "reason", "log_message", "message_html", "status_code"],
+    ),
 ]
 
 

@@ -84,6 +84,15 @@ def test_create_prints_id_address_and_join_link(orchestra_hub: Command, served: 
     assert served.asked[0].body["opens_at"] == "now"
 
 
+def test_create_sends_the_settings_of_one_workshop(orchestra_hub: Command, served: Served) -> None:
+    served.answer("POST /v1/workshops", WORKSHOP, 201)
+    options = ("--warn-min", "30", "--idle-min", "20", "--keep-h", "48")
+    code, _, err = orchestra_hub("workshop", "create", "--template", "a", "--session", "b", *options)
+    assert (code, err) == (0, "")
+    sent = served.asked[0].body
+    assert (sent["warning_min"], sent["idle_timeout_min"], sent["retention_h"]) == (30, 20, 48)
+
+
 def test_create_answers_programs_in_json(orchestra_hub: Command, served: Served) -> None:
     served.answer("POST /v1/workshops", WORKSHOP, 201)
     code, out, _ = orchestra_hub("workshop", "create", "--template", "a", "--session", "b", "--json")
