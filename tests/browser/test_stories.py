@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,21 +18,34 @@ from tests.running import Platform, soon, until
 PLOT = "import matplotlib.pyplot as plt; plt.plot([1, 3, 2]); plt.show(); print(6 * 7)"
 
 
+@pytest.fixture(scope="module")
+def shown(platform: Platform) -> dict[str, dict[str, Any]]:
+    """Workshops that only are looked at, one of each kind."""
+    workshops = {
+        "later": platform.workshop(session="later", opens_at=soon(7200)),
+        "cancelled": platform.workshop(session="gone", opens_at=soon(7200)),
+        "opened": platform.opened(session="look", template="rnaseq-intro", teacher="The course team"),
+        "full": platform.opened(session="full", seats=1),
+        "coded": platform.opened(session="code", join_policy="code"),
+        "roster": platform.opened(session="roster", join_policy="roster"),
+    }
+    platform.api("POST", f"/workshops/{workshops['cancelled']['id']}/cancel", json={})
+    with Person.new(platform, "first-in") as first:
+        first.join(workshops["full"]["id"])
+    return workshops
+
+
 @pytest.mark.parametrize(("dark", "phone"), [(False, False), (True, False), (False, True), (True, True)])
-def test_every_page_is_accessible_and_fits(platform: Platform, chromium: Browser, dark: bool, phone: bool) -> None:
+def test_every_page_is_accessible_and_fits(
+    platform: Platform, shown: dict[str, dict[str, Any]], chromium: Browser, dark: bool, phone: bool
+) -> None:
     """axe-core finds nothing and nothing scrolls sideways, in light and dark, at desktop and phone width."""
     look = f"{'dark' if dark else 'light'}-{'phone' if phone else 'desktop'}"
     tag = look.replace("-", "")
-    opened = platform.opened(session=f"look{tag}", template="rnaseq-intro", teacher="The course team")
-    later = platform.workshop(session=f"later{tag}", opens_at=soon(7200))
-    cancelled = platform.workshop(session=f"gone{tag}", opens_at=soon(7200))
-    platform.api("POST", f"/workshops/{cancelled['id']}/cancel", json={})
+    opened, later, cancelled, full, coded, roster = (
+        shown[name] for name in ("opened", "later", "cancelled", "full", "coded", "roster")
+    )
     ended = platform.opened(session=f"over{tag}")
-    full = platform.opened(session=f"full{tag}", seats=1)
-    coded = platform.opened(session=f"code{tag}", join_policy="code")
-    roster = platform.opened(session=f"roster{tag}", join_policy="roster")
-    with Person.new(platform, f"first-{tag}") as first:
-        first.join(full["id"])
     with window(chromium, dark=dark, phone=phone) as page:
         for name, url in [
             ("public-open", opened["url"]), ("public-not-open-yet", later["url"]),
@@ -193,7 +207,7 @@ def test_the_end_seen_from_the_notebook_and_the_files_afterwards(
     platform: Platform, chromium: Browser, tmp_path: Path
 ) -> None:
     """Story 4: the warning with the time left, an extension, the end, the files as an archive."""
-    workshop = platform.workshop(session="ending", expires_at=soon(60), hours=None)
+    workshop = platform.workshop(session="ending", expires_at=soon(55), hours=None)
     platform.wait_state(workshop["id"], "open", "closing")
     with Person.new(platform, "endre") as person:
         person.join(workshop["id"])
