@@ -34,6 +34,13 @@ __all__ = ["OrchestraLocalSpawner"]
 _LOOPBACK = "127.0.0.1"
 _TAIL_BYTES = 4_000
 _ANSWER_S = 5.0
+_MEMORY_SIGNS = (
+    "MemoryError",
+    "Cannot allocate memory",
+    "failed to map segment",  # the dynamic linker
+    "without setting an exception",  # CPython, when there was no memory for the exception itself
+    "error return without exception set",
+)
 _NO_MEMORY = "There is not enough free memory to start the notebook server now. Try again in a minute."
 
 
@@ -247,7 +254,8 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
                 writer.close()
 
     def _ended(self, status: int, layout: SeatLayout) -> SeatFailed:
-        last = _last_line(layout.log)
+        lines = _last_lines(layout.log)
+        last = lines[-1] if lines else ""
         if status in (-9, 137):
             sentence = "The system stopped the notebook server while it started, most likely because memory ran out."
         elif "No module named" in last or "not found" in last:
@@ -256,7 +264,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
             )
         elif "No space left" in last:
             sentence = "The machine's disk is full, so the notebook server could not start. Tell your instructor."
-        elif "Cannot allocate memory" in last or "MemoryError" in last:
+        elif any(sign in line for line in lines for sign in _MEMORY_SIGNS):
             sentence = _NO_MEMORY
         else:
             sentence = f"The notebook server stopped while it started (exit code {status})."
@@ -294,12 +302,12 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
             raise ValueError("A workshop's server can't be renamed.")
 
 
-def _last_line(log: Path) -> str:
+def _last_lines(log: Path) -> list[str]:
     try:
         with log.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-            lines = [line.strip() for line in stream.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            text = stream.read().decode("utf-8", "replace")
     except OSError:
-        return ""
-    return lines[-1][-200:] if lines else ""
+        return []
+    return [line.strip()[-200:] for line in text.splitlines() if line.strip()]

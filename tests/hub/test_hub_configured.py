@@ -52,7 +52,7 @@ SCRIPT = """#!/bin/sh
   exits) echo "SomeError: about to fail" >&2; exit 3;;
   lacks) exec no-such-program-here;;
   killed) setsid sleep 1000 & kill -9 $$;;
-  memory) ulimit -v 60000;;
+  memory) ulimit -v 300000; exec {python} -c 'bytearray(1 << 30)';;
   silent) exec sleep 1000;;
   mute) exec {python} -c '
 import os, socket, time

@@ -199,11 +199,13 @@ def test_stopping_ends_everything_a_seat_started(platform: Platform) -> None:
     workshop = platform.opened(session="ends")
     with Person.new(platform, "enda") as enda:
         _busy_seat(enda, workshop["id"])
-        sleeping = [process.pid for process in psutil.process_iter(["cmdline"]) if "1004" in process.info["cmdline"]]
+        processes = list(psutil.process_iter(["cmdline"]))
+        sleeping = [process for process in processes if "1004" in (process.info["cmdline"] or [])]
         assert sleeping
         enda.stop(workshop["id"])
         assert _processes(platform, "enda") == []
-        assert not [pid for pid in sleeping if psutil.pid_exists(pid)], "what emptied its environment lives on"
+        alive = [p for p in sleeping if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert not alive, "what emptied its environment lives on"
 
 
 def test_a_server_that_dies_is_noticed_and_leaves_nothing(platform: Platform) -> None:
