@@ -214,6 +214,10 @@ class Platform:
                 mine.append(process)
         return [process for process in mine if process.pid != os.getpid()]
 
+    def everything_of(self, name: str) -> list[psutil.Process]:
+        """Those of a person's seats. What was read of each is in its `info`: it may have ended since."""
+        return [p for p in self.everything() if (p.info["environ"] or {}).get("JUPYTERHUB_USER") == name]
+
     def interrupt(self, within_s: float = 10) -> float:
         """Ctrl-C; gives the seconds it took to end."""
         began = time.monotonic()

@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -116,7 +115,7 @@ def _look_at_a_start(page: Page, platform: Platform, workshop_id: str, name: str
     check_page(page, f"seat-failed-{look}")
     prepared.write_bytes(kept)
     page.get_by_role("button", name="Try again").click()
-    server = until(lambda: _seat_processes(platform, name), within_s=20, every_s=0.02, message="it starts")[0]
+    server = until(lambda: platform.everything_of(name), within_s=20, every_s=0.02, message="it starts")[0]
     server.suspend()
     expect(page.locator("#progress-text")).to_have_text(re.compile(r"\(\d+ s so far\)"), timeout=10_000)
     check_page(page, f"seat-starting-{look}")
@@ -128,17 +127,6 @@ def _look_at_a_start(page: Page, platform: Platform, workshop_id: str, name: str
     check_page(page, f"seat-running-{look}")
     page.click("#stop")
     page.wait_for_selector("#start", timeout=30_000)
-
-
-def _seat_processes(platform: Platform, name: str) -> list[psutil.Process]:
-    found = []
-    for process in platform.everything():
-        try:
-            if process.environ().get("JUPYTERHUB_USER") == name:
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 def test_a_learner_from_link_to_plot(platform: Platform, chromium: Browser) -> None:

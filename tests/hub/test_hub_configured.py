@@ -267,11 +267,9 @@ def _failure_page(person: Person, workshop_id: str, *, within_s: float) -> str:
 
 def _processes(platform: Platform, name: str) -> list[list[str]]:
     """Command lines of everything a person's seats have running."""
-    mine = [p for p in platform.everything() if p.environ().get("JUPYTERHUB_USER") == name]
-    return [process.cmdline() for process in mine]
+    return [process.info["cmdline"] or [] for process in platform.everything_of(name)]
 
 
 def _servers(platform: Platform, name: str) -> set[str]:
     """The marks of a person's seats that are running."""
-    mine = [p.environ() for p in platform.everything() if p.environ().get("JUPYTERHUB_USER") == name]
-    return {environ["JUPYTERHUB_SERVICE_URL"] for environ in mine}
+    return {process.info["environ"]["JUPYTERHUB_SERVICE_URL"] for process in platform.everything_of(name)}

@@ -177,7 +177,7 @@ print(os.getpid())
 def _processes(platform: Platform, name: str) -> list[psutil.Process]:
     """What a person's seats have running, also what left its session."""
     found = []
-    for process in psutil.process_iter(["environ", "status"]):
+    for process in psutil.process_iter(["environ", "status", "cmdline"]):
         mine = (process.info["environ"] or {}).get("JUPYTERHUB_USER") == name
         if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
@@ -213,7 +213,9 @@ def test_a_server_that_dies_is_noticed_and_leaves_nothing(platform: Platform) ->
     workshop = platform.opened(session="dies")
     with Person.new(platform, "dina") as dina:
         url = _busy_seat(dina, workshop["id"])
-        (server,) = [p for p in _processes(platform, "dina") if "jupyterhub.singleuser" in " ".join(p.cmdline())]
+        (server,) = [
+            p for p in _processes(platform, "dina") if "jupyterhub.singleuser" in " ".join(p.info["cmdline"] or [])
+        ]
         server.kill()
         until(lambda: 'id="start"' in dina.page(workshop["id"]).text, within_s=20, message="the page has noticed")
         until(lambda: not _processes(platform, "dina"), within_s=10, message="nothing of it runs")
@@ -226,7 +228,9 @@ def test_a_server_that_dies_unseen_is_noticed_by_the_hub(platform: Platform) -> 
     workshop = platform.opened(session="unseen")
     with Person.new(platform, "una") as una:
         _busy_seat(una, workshop["id"])
-        (server,) = [p for p in _processes(platform, "una") if "jupyterhub.singleuser" in " ".join(p.cmdline())]
+        (server,) = [
+            p for p in _processes(platform, "una") if "jupyterhub.singleuser" in " ".join(p.info["cmdline"] or [])
+        ]
         server.kill()
         until(lambda: not _ready(platform, "una", workshop["id"]), within_s=30, message="the hub has noticed")
         until(lambda: not _processes(platform, "una"), within_s=10, message="nothing of it runs")
