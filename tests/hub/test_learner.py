@@ -184,6 +184,11 @@ def _processes(platform: Platform, name: str) -> list[psutil.Process]:
     return found
 
 
+def _servers(platform: Platform, name: str) -> list[psutil.Process]:
+    """A person's notebook servers."""
+    return [p for p in _processes(platform, name) if "jupyterhub.singleuser" in (p.info["cmdline"] or [])]
+
+
 def _busy_seat(person: Person, workshop_id: str) -> str:
     """A running seat with a kernel, a terminal, and processes that left their sessions and ignore a polite end."""
     person.join(workshop_id)
