@@ -73,9 +73,13 @@ def _family(process: psutil.Process | None, marks: frozenset[str]) -> list[psuti
             found = {}
         found[process.pid] = process
     if marks:
-        for other in psutil.process_iter(["environ"]):
-            if (other.info["environ"] or {}).get(MARKER) in marks and other.pid != os.getpid():
+        everybody = list(psutil.process_iter(["environ", "ppid"]))
+        marked = [other for other in everybody if (other.info["environ"] or {}).get(MARKER) in marks]
+        while marked:  # and what they started with an environment of its own
+            for other in marked:
                 found.setdefault(other.pid, other)
+            marked = [other for other in everybody if other.info["ppid"] in found and other.pid not in found]
+        found.pop(os.getpid(), None)
     return list(found.values())
 
 
