@@ -21,7 +21,7 @@ from traitlets.config import LoggingConfigurable
 from orchestra_hub.hub.groups import account_of
 from orchestra_hub.workshop import Account, WorkshopFacts
 
-__all__ = ["Progress", "Seat", "SeatFailed", "SeatMixin"]
+__all__ = ["Obstacle", "Progress", "Seat", "SeatFailed", "SeatMixin"]
 
 
 class SeatFailed(SpawnException):  # type: ignore[misc]  # jupyterhub has no types
@@ -30,6 +30,18 @@ class SeatFailed(SpawnException):  # type: ignore[misc]  # jupyterhub has no typ
     def __init__(self, sentence: str, *, reason: str, detail: str = "") -> None:
         super().__init__(sentence, reason=reason, log_message=detail, status_code=500)
         self.jupyterhub_message = sentence
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a seat can't be started just now, as a sentence for its learner.
+
+    `wait`: it passes by itself (memory that others use), so the start waits for it in the hub's queue; otherwise (a full
+    disk) the start is refused with the sentence.
+    """
+
+    sentence: str
+    wait: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,10 @@ class SeatMixin(LoggingConfigurable):
         workshop_id = self.user.workshops.id_of_server(self.name)
         facts = None if workshop_id is None else self.user.workshops.facts(workshop_id)
         return None if facts is None else Seat(facts, account_of(self.user.orm_user))
+
+    def start_obstacle(self) -> Obstacle | None:
+        """What keeps this server from being started now; asked often by the queue of starts, so it must be quick."""
+        return None
 
     @property
     def seat_url(self) -> str:
