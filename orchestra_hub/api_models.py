@@ -454,6 +454,7 @@ class SeatState(StrEnum):
     """What a seat's server is doing."""
 
     STOPPED = "stopped"
+    WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
@@ -477,6 +478,12 @@ class SeatView(_Answer):
         default=None, description="When it was last in use.", examples=["2026-11-03T09:10:00Z"]
     )
     failure: str | None = Field(default=None, description="Why its last start failed.", examples=[None])
+    place: int | None = Field(
+        default=None, description="Where a waiting start stands in the hub's line, from 1.", examples=[None]
+    )
+    wait_s: float | None = Field(
+        default=None, description="About how many seconds until its turn comes.", examples=[None]
+    )
 
 
 class SeatList(_Answer):

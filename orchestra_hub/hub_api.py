@@ -57,7 +57,8 @@ class HubGroup:
 
 @dataclass(frozen=True)
 class SeatStatus:
-    """A seat's server as the hub sees it. `pending` is `spawn`, `stop` or None; `failure` a sentence or None."""
+    """A seat's server as the hub sees it. `pending` is `spawn`, `stop` or None; `failure` a sentence or None;
+    `place` and `wait_s` say where in the hub's line a start waits."""
 
     user: str
     account_key: str
@@ -69,6 +70,8 @@ class SeatStatus:
     last_activity: datetime | None
     url: str
     failure: str | None
+    place: int | None = None
+    wait_s: float | None = None
 
     @property
     def active(self) -> bool:
@@ -309,5 +312,5 @@ def _group(model: Mapping[str, Any]) -> HubGroup:
 
 
 def _seat(model: Mapping[str, Any]) -> SeatStatus:
-    plain = {name: model[name] for name in SeatStatus.__dataclass_fields__}
+    plain = {name: model[name] for name in SeatStatus.__dataclass_fields__ if name in model}
     return SeatStatus(**{**plain, "started": _time(model["started"]), "last_activity": _time(model["last_activity"])})

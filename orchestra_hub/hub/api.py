@@ -52,6 +52,7 @@ class WorkshopSeatsHandler(APIHandler):  # type: ignore[misc]  # jupyterhub has 
         orm_user = orm_spawner.user
         user = self.users[orm_user]
         running = user.spawners.get(orm_spawner.name)
+        place = self.settings["orchestra_queue"].place(orm_user.id, orm_spawner.name)
         return {
             "user": orm_user.name,
             "account_key": account_of(orm_user).key,
@@ -63,6 +64,8 @@ class WorkshopSeatsHandler(APIHandler):  # type: ignore[misc]  # jupyterhub has 
             "last_activity": isoformat(orm_spawner.last_activity),
             "url": user.server_url(orm_spawner.name),
             "failure": None if running is None else failure_of(running),
+            "place": None if place is None else place.number,
+            "wait_s": None if place is None else round(place.wait_s, 1),
         }
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 from jupyterhub.app import JupyterHub
 from traitlets import Callable as CallableTrait
-from traitlets import CaselessStrEnum, Unicode, default
+from traitlets import CaselessStrEnum, Float, Unicode, default
 
 from orchestra_hub.hub.api import api_handlers
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
 from orchestra_hub.hub.pages import page_handlers
 from orchestra_hub.hub.public import subdomain_handlers
+from orchestra_hub.hub.queue import StartQueue
+from orchestra_hub.hub.queue_rows import QueueRows
+from orchestra_hub.hub.resumption import Resumption
 from orchestra_hub.hub.seams import WorkshopUserDict, subdomain_hook, with_workshops
 from orchestra_hub.web import template_folder
 
@@ -54,9 +57,21 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         """,
     )
 
+    queue_leave_s = Float(
+        20.0,
+        min=1,
+        config=True,
+        help="""
+        Seconds after which somebody who waits in the line and has left the page loses their place. Must outlast a
+        reload of the page and a restart of the hub.
+        """,
+    )
+
     template_paths: list[str]
     template_vars: dict[str, Any]
     handlers: list[tuple[Any, ...]]
+    queue: StartQueue
+    resumption: Resumption
 
     clock = CallableTrait(help="Gives the time, aware, in UTC.")
 
@@ -97,7 +112,12 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         """JupyterHub's settings and what our seams and handlers read."""
         own = str(files("orchestra_hub.hub") / "templates")
         self.template_paths = [own, template_folder(), *self.template_paths]
+        rows = QueueRows(lambda: self.db, self.clock)
+        rows.make_table()
+        self.queue = StartQueue(rows, starts_at_once=self.concurrent_spawn_limit, leave_s=self.queue_leave_s)
+        self.resumption = Resumption(self, rows)
         self.tornado_settings.update(
+            orchestra_queue=self.queue,
             orchestra_workshops=HubWorkshops(lambda: self.db),
             orchestra_hosts=self.hosts,
             orchestra_seat_origin=SeatOrigin(self.seat_origin),
@@ -112,6 +132,7 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
             **self.template_vars,
         }
         super().init_tornado_settings()
+        self.tornado_settings["concurrent_spawn_limit"] = 0  # JupyterHub would answer 429 where the queue lets wait
 
     def init_handlers(self) -> None:
         """JupyterHub's routes, and ours before them."""
@@ -124,6 +145,19 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         super().init_tornado_application()
         pattern = rf"(?!app\.)[^.]+\.{re.escape(self.hosts.domain)}"
         self.tornado_application.add_handlers(pattern, subdomain_handlers(self.hub_prefix, self.base_url))
+
+    async def start(self) -> None:
+        """As JupyterHub; then the starts that an earlier hub didn't get to."""
+        await super().start()
+        self.resumption.begin()
+
+    async def cleanup(self) -> None:
+        """As JupyterHub, after the queue is closed: places are kept for the next hub, unless seats are stopped."""
+        await self.resumption.end()
+        await self.queue.close()
+        if self.cleanup_servers:
+            self.queue.forget_all()
+        await super().cleanup()
 
     async def start_service(self, service_name: str, service: Any, ssl_context: Any = None) -> bool:
         """As JupyterHub, but a service of its own isn't waited for: its route is added at once, so that the hub's pages

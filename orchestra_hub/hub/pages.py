@@ -23,6 +23,7 @@ from tornado.httputil import url_concat
 from orchestra_hub.hub.api import failure_of
 from orchestra_hub.hub.groups import HubWorkshops, MemberOf
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
+from orchestra_hub.hub.queue import StartQueue
 from orchestra_hub.hub.seams import refused
 from orchestra_hub.hub.views import SeatView, public_view, seat_view, unknown_view
 from orchestra_hub.ids import server_name
@@ -49,6 +50,11 @@ class _Page(BaseHandler):  # type: ignore[misc]  # jupyterhub has no types
     def hosts(self) -> Hosts:
         hosts: Hosts = self.settings["orchestra_hosts"]
         return hosts
+
+    @property
+    def queue(self) -> StartQueue:
+        queue: StartQueue = self.settings["orchestra_queue"]
+        return queue
 
     @property
     def now(self) -> datetime:
@@ -126,6 +132,7 @@ class LaunchPage(_Page):
         user = self.current_user
         facts, name = member.facts, _server(member.facts)
         running = user.spawners.get(name) if name in user.orm_user.orm_spawners else None
+        self.queue.seen(user.orm_user.id, name)
         if running is not None and running.ready and await running.poll() is not None:
             await running.poll_and_notify()
         seat = seat_view(
@@ -134,6 +141,7 @@ class LaunchPage(_Page):
             ready=running is not None and running.ready,
             failure=failure or (None if running is None else failure_of(running)),
             refusal=member.refusal(self.now),
+            place=self.queue.place(user.orm_user.id, name),
         )  # fmt: skip
         await self._show_seat(facts, member.role or Role.LEARNER, seat, running)
 
@@ -165,6 +173,8 @@ class LaunchPage(_Page):
 class StartSeat(LaunchPage):
     """`POST /hub/workshops/{id}/start`: start one's seat (or find it started), then back to the page."""
 
+    attended_start = True  # who leaves the page gives up the place in the line
+
     @web.authenticated
     async def get(self, workshop_id: str) -> None:
         """To the page: a link starts nothing."""
@@ -189,7 +199,7 @@ class StartSeat(LaunchPage):
         self.redirect(url_concat(page, {"next": wanted}) if wanted else page, status=303)
 
     async def _start(self, facts: WorkshopFacts) -> str | None:
-        """Why the start didn't even begin, as when too many others start; None when it did."""
+        """Why the start didn't even begin, as when the disk is full; None when it did, or waits its turn."""
         user, name = self.current_user, _server(facts)
         spawner = user.get_or_create_spawner(name, name, replace_failed=True)
         if spawner.active or spawner.pending:
@@ -204,13 +214,13 @@ class StartSeat(LaunchPage):
         if error is None or spawner._spawn_future is not None:
             return None
         self.log.warning("start not begun workshop=%s user=%s: %s", facts.id, user.name, error)
-        if isinstance(error, web.HTTPError) and error.status_code == 429:
-            return "Too many notebooks are starting just now. Try again in a minute."
+        if isinstance(error, web.HTTPError) and error.status_code == 429:  # JupyterHub's active_server_limit
+            return "As many notebooks run on this platform as its operator allows. Try again in a few minutes."
         return str(getattr(error, "jupyterhub_message", None) or "The notebook could not be started.")
 
 
 class StopSeat(_Page):
-    """`POST /hub/workshops/{id}/stop`: stop one's seat; files stay."""
+    """`POST /hub/workshops/{id}/stop`: stop one's seat, or give up its place in the line; files stay."""
 
     @web.authenticated
     async def post(self, workshop_id: str) -> None:
@@ -222,6 +232,8 @@ class StopSeat(_Page):
         spawner = user.spawners.get(name) if name in user.orm_user.orm_spawners else None
         if spawner is not None and spawner.ready and not spawner.pending:
             await self.stop_single_user(user, name)
+        elif spawner is not None and self.queue.leave(user.orm_user.id, name):
+            await asyncio.wait([spawner._spawn_future], timeout=1)  # cancelled; so that the page shows no start
         self.redirect(self.page_url(workshop_id), status=303)
 
 

@@ -5,7 +5,8 @@
 | `WorkshopUserDict` | makes `jupyterhub.user.User` in `from_orm` and `__getitem__` | our `WorkshopUser` |
 | `WorkshopUser.server_url` | `user host/user/{name}/{server}/` | the seat's host |
 | `WorkshopUser._new_spawner` | `proxy_spec` from the user's host | the seat's host |
-| `WorkshopUser.spawn` | starts whatever server is asked for | enrolment and dates decide, user options don't |
+| `WorkshopUser.spawn` | starts whatever is asked for, at once | enrolment and dates decide, not options; starts wait |
+| `WorkshopHandlerMixin.spawn_single_user` | waits for a start | answers at once when that waits in the line |
 | `WorkshopUser.sync_groups` | drops every group an authenticator didn't name | workshop groups are kept, never gained |
 | `WorkshopHandlerMixin.server_model` | builds its own `url` | the seat's URL |
 | `WorkshopHandlerMixin._redirect_to_user_server` | redirects to the user's host | the seat's host |
@@ -19,6 +20,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +34,7 @@ from tornado import web
 
 from orchestra_hub.hub.groups import HubWorkshops, MemberOf, is_workshop_group
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
+from orchestra_hub.hub.queue import Asked, StartQueue
 from orchestra_hub.ids import seat_label
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "subdomain_hook",
     "with_workshops",
 ]
+
+_LINE_S = 0.2  # by then a start has begun, was refused, or waits in the line
 
 
 def subdomain_hook(name: str, domain: str, kind: str) -> str:
@@ -90,16 +95,31 @@ class WorkshopUser(User):  # type: ignore[misc]  # jupyterhub has no types
     async def spawn(
         self, server_name: str = "", display_name: str = "", options: Any = None, handler: Any = None
     ) -> Any:
-        """Start a server. Raises 403 with the reason when it is a seat and the user has none to start now."""
+        """Start a server when its turn comes. Raises 403 with the reason when it is a seat and the user has none to
+        start now."""
         workshop_id = self.workshops.id_of_server(server_name)
-        if workshop_id is not None:
-            member = self.workshops.member(self.orm_user, workshop_id)
-            refusal = "The workshop is gone." if member is None else member.refusal(self.settings["orchestra_clock"]())
-            if refusal is not None:
-                self.log.info("start refused workshop=%s user=%s: %s", workshop_id, self.name, refusal)
-                raise refused(refusal)
-            options = {}
-        return await super().spawn(server_name, display_name, options, handler)
+        self._check_start(workshop_id)
+        spawner = self.spawners[server_name]
+        asked = Asked(
+            user_id=self.orm_user.id,
+            server=server_name,
+            workshop=workshop_id or "",
+            attended=bool(getattr(handler, "attended_start", False)),
+            obstacle=getattr(spawner, "start_obstacle", lambda: None),
+        )
+        queue: StartQueue = self.settings["orchestra_queue"]
+        async with queue.turn(asked):
+            self._check_start(workshop_id)  # it may have ended, or they left it, while they waited
+            return await super().spawn(server_name, display_name, options if workshop_id is None else {}, handler)
+
+    def _check_start(self, workshop_id: str | None) -> None:
+        if workshop_id is None:
+            return
+        member = self.workshops.member(self.orm_user, workshop_id)
+        refusal = "The workshop is gone." if member is None else member.refusal(self.settings["orchestra_clock"]())
+        if refusal is not None:
+            self.log.info("start refused workshop=%s user=%s: %s", workshop_id, self.name, refusal)
+            raise refused(refusal)
 
     def sync_groups(self, group_names: Iterable[str]) -> None:
         """Follow an authenticator's groups; workshops are neither joined nor left through it."""
@@ -165,6 +185,24 @@ class WorkshopHandlerMixin:
         prefix = self.settings["hub"].base_url
         path = self.request.uri[len(prefix) :]  # type: ignore[attr-defined]
         self.redirect(f"{origin}/{path.lstrip('/')}")  # type: ignore[attr-defined]
+
+    async def spawn_single_user(
+        self, user: WorkshopUser, server_name: str = "", display_name: str = "", options: Any = None
+    ) -> None:
+        """As JupyterHub, but doesn't keep the asker until the turn of a start that waits in the line has come; one
+        that was given up is answered with 409."""
+        queue: StartQueue = self.settings["orchestra_queue"]
+        starting = asyncio.ensure_future(
+            super().spawn_single_user(user, server_name, display_name, options)  # type: ignore[misc]
+        )
+        await asyncio.wait([starting], timeout=_LINE_S)
+        if not starting.done() and queue.place(user.orm_user.id, server_name) is not None:
+            starting.add_done_callback(lambda done: done.cancelled() or done.exception())  # JupyterHub keeps it
+            return
+        try:
+            await starting
+        except asyncio.CancelledError:
+            raise refused("The start was given up before its turn came. Ask for it again.", 409) from None
 
     async def _check_named_server_request(
         self, user: WorkshopUser, server_name: str, display_name: str, check_limit: bool = True

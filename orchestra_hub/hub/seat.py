@@ -19,6 +19,7 @@ from traitlets import default
 from traitlets.config import LoggingConfigurable
 
 from orchestra_hub.hub.groups import account_of
+from orchestra_hub.hub.line import told
 from orchestra_hub.workshop import Account, WorkshopFacts
 
 __all__ = ["Obstacle", "Progress", "Seat", "SeatFailed", "SeatMixin"]
@@ -36,8 +37,8 @@ class SeatFailed(SpawnException):  # type: ignore[misc]  # jupyterhub has no typ
 class Obstacle:
     """Why a seat can't be started just now, as a sentence for its learner.
 
-    `wait`: it passes by itself (memory that others use), so the start waits for it in the hub's queue; otherwise (a full
-    disk) the start is refused with the sentence.
+    `wait`: it passes by itself (memory that others use), so the start waits for it in the hub's queue; otherwise (a
+    full disk) the start is refused with the sentence.
     """
 
     sentence: str
@@ -120,7 +121,15 @@ class SeatMixin(LoggingConfigurable):
         return self._progress
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Every step as it begins, and the seconds once a second (JupyterHub's progress events)."""
+        """Every step as it begins, and the seconds once a second (JupyterHub's progress events).
+
+        While the start waits in the line, its `place` and how many wait; looking on keeps the place.
+        """
+        queue, who = self.user.settings["orchestra_queue"], (self.user.orm_user.id, self.name)
+        with queue.watched(*who):
+            while (place := queue.place(*who)) is not None:
+                yield {"progress": 1, "message": told(place), "place": place.number, "of": place.of}
+                await asyncio.sleep(1)
         shown = 0
         while True:
             progress = self._progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestra_hub.hub.line import Place, told
 from orchestra_hub.lifecycle import effective_state
 from orchestra_hub.workshop import JoinPolicy, Role, State, WorkshopFacts
 
@@ -27,12 +28,14 @@ class PublicView:
 
 @dataclass(frozen=True)
 class SeatView:
-    """A seat as its owner sees it: `state` is none, starting, ready, stopping or failed."""
+    """A seat as its owner sees it: `state` is none, waiting, starting, ready, stopping or failed; `place` says where a
+    waiting one is in the line."""
 
     state: str
     may_start: bool
     refusal: str | None
     failure: str | None
+    place: str | None = None
 
 
 def duration_in_words(seconds: float) -> str:
@@ -110,10 +113,13 @@ def seat_view(
     ready: bool,
     failure: str | None,
     refusal: str | None,
+    place: Place | None = None,
 ) -> SeatView:
     """What the owner of a seat sees of it."""
     if ready:
         state = "ready"
+    elif place is not None:
+        return SeatView("waiting", False, refusal, None, told(place))
     elif pending == "stop":
         state = "stopping"
     elif pending:

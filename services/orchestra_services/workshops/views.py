@@ -150,13 +150,15 @@ def seat_view(seat: SeatStatus) -> SeatView:
         state = SeatState.STOPPING
     elif seat.ready:
         state = SeatState.READY
+    elif seat.place is not None:
+        state = SeatState.WAITING
     elif seat.pending is not None:
         state = SeatState.STARTING
     else:
         state = SeatState.FAILED if seat.failure else SeatState.STOPPED
     return SeatView(
         user=seat.user, state=state, url=seat.url or None, started=seat.started, last_activity=seat.last_activity,
-        failure=seat.failure,
+        failure=seat.failure, place=seat.place, wait_s=seat.wait_s,
     )  # fmt: skip
 
 
