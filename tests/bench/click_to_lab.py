@@ -40,7 +40,7 @@ c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = "{password}"
 c.Authenticator.allow_all = True
 c.JupyterHub.spawner_class = "simple"
-c.SimpleLocalProcessSpawner.home_dir_template = "{folder}/home"
+c.SimpleLocalProcessSpawner.home_dir_template = "{home}"
 c.Spawner.cmd = ["{python}", "-m", "jupyterhub.singleuser"]
 c.Spawner.default_url = "/lab/tree/{landing}"
 c.Spawner.args = ["--allow-root"] if {root} else []
@@ -56,8 +56,9 @@ c.TraefikFileProviderProxy.dynamic_config_file = "{folder}/rules.toml"
 
 
 @contextmanager
-def vanilla(folder: Path, landing: str) -> Iterator[str]:
-    """JupyterHub by itself with the same proxy, content and packages; gives its URL."""
+def vanilla(folder: Path, landing: str, home: str = "{folder}/home") -> Iterator[str]:
+    """JupyterHub by itself with the same proxy, content and packages; gives its URL. `home` is where servers start,
+    as the spawner's own template, with `{folder}` in it."""
     shutil.copytree(builtin_templates_root() / TEMPLATE / "content", folder / "home")
     port = free_port()
     config = folder / "config.py"
@@ -65,6 +66,7 @@ def vanilla(folder: Path, landing: str) -> Iterator[str]:
         VANILLA.format(
             port=port, hub_port=free_port(), api_port=free_port(), folder=folder, password=PASSWORD, token=TOKEN,
             python=sys.executable, landing=landing, root=os.getuid() == 0,
+            home=home.format(folder=folder),
         )
     )  # fmt: skip
     with (folder / "log").open("w") as log:

@@ -6,31 +6,21 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
+from tests.narrow import held_start, one_at_a_time
 from tests.people import Person
 from tests.running import Platform, until
-
-CONFIG = """
-import os
-from orchestra_services.up.hub_config import apply
-apply(c, os.environ)
-c.JupyterHub.concurrent_spawn_limit = 1
-c.OrchestraHub.queue_leave_s = 8
-"""
 
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that starts one seat at a time."""
-    folder = tmp_path_factory.mktemp("narrow")
-    config = folder / "narrow_config.py"
-    config.write_text(CONFIG)
-    with Platform.start(folder / "data", "--config", str(config)) as running:
+    with one_at_a_time(tmp_path_factory.mktemp("narrow")) as running:
         yield running
 
 
@@ -104,8 +94,7 @@ def test_leaving_the_page_or_pressing_leave_gives_the_place_to_the_next(narrow: 
     workshop = narrow.opened(session="leave")["id"]
     with ExitStack() as stack:
         first, gone, leaver, stays = everybody(narrow, stack, workshop, "l1", "l2", "l3", "l4")
-        hub = _held(narrow, first, workshop)
-        try:
+        with held_start(narrow, first, workshop):
             for person in (gone, leaver, stays):
                 person.press_start(workshop)
             assert place_of(stays, workshop) == 3
@@ -118,38 +107,23 @@ def test_leaving_the_page_or_pressing_leave_gives_the_place_to_the_next(narrow: 
                 places = (event["place"] for event in events if "place" in event)
                 assert next(place for place in places if place == 1) == 1
             assert 'id="start"' in gone.page(workshop).text
-        finally:
-            hub()
         until(lambda: 'id="open"' in stays.page(workshop).text, within_s=60, message="ready")
         for person in (first, stays):
             person.press_stop(workshop)
-
-
-def _held(platform: Platform, person: Person, workshop_id: str) -> Callable[[], None]:
-    """Let somebody's start take long: their server is stopped (SIGSTOP) before it answers; gives what lets it go on."""
-    person.press_start(workshop_id)
-    records = platform.data_dir / "run" / "seats"
-
-    def pid() -> int | None:
-        for record in records.glob(f"{person.name}-*.json"):
-            return int(json.loads(record.read_text())["pid"])
-        return None
-
-    held = until(pid, within_s=30, message="started") or 0
-    os.kill(held, signal.SIGSTOP)
-    return lambda: os.kill(held, signal.SIGCONT)
 
 
 def test_a_hub_killed_with_people_in_line_keeps_their_order(narrow: Platform) -> None:
     workshop = narrow.opened(session="killed")["id"]
     with ExitStack() as stack:
         crowd = everybody(narrow, stack, workshop, "k1", "k2", "k3", "k4")
-        go_on = _held(narrow, crowd[0], workshop)
-        for person in crowd[1:3]:
-            person.press_start(workshop)
-        narrow.api("POST", f"/workshops/{workshop}/seats/k4/start")
-        assert [place_of(person, workshop) for person in crowd[1:]] == [1, 2, 3]
-        go_on()
+        with held_start(narrow, crowd[0], workshop):
+            for person in crowd[1:3]:
+                person.press_start(workshop)
+            asked = narrow.api("POST", f"/workshops/{workshop}/seats/k4/start")
+            assert (asked.status_code, asked.json()["state"], asked.json()["place"]) == (202, "waiting", 3), asked.text
+            assert [place_of(person, workshop) for person in crowd[1:]] == [1, 2, 3]
+            seats = narrow.api("GET", f"/workshops/{workshop}/seats").json()["items"]
+            assert [seat["place"] for seat in seats] == [None, 1, 2, 3]
         os.kill(narrow.children()["hub"], signal.SIGKILL)
 
         def back() -> bool:
@@ -176,13 +150,10 @@ def test_a_seat_whose_workshop_ends_while_it_waits_is_not_started(narrow: Platfo
     with ExitStack() as stack:
         (first,) = everybody(narrow, stack, other, "e1")
         (second,) = everybody(narrow, stack, ending, "e2")
-        go_on = _held(narrow, first, other)
-        try:
+        with held_start(narrow, first, other):
             second.press_start(ending)
             assert place_of(second, ending) == 1
             assert narrow.api("POST", f"/workshops/{ending}/end", json={}).status_code == 200
-        finally:
-            go_on()
         until(lambda: 'id="open"' in first.page(other).text, within_s=60, message="ready")
         until(lambda: "refusal" in second.page(ending).text, within_s=30, message="over")
         assert not _servers(narrow, "e2")

@@ -34,6 +34,11 @@ SEAMS: list[tuple[str, Any, list[str]]] = [
     ("User.server_url", User.server_url, ["self", "server_name"]),
     ("User._new_spawner", User._new_spawner, ["self", "server_name", "spawner_class", "kwargs"]),
     ("User.spawn", User.spawn, ["self", "server_name", "display_name", "options", "handler"]),
+    (
+        "BaseHandler.spawn_single_user",
+        BaseHandler.spawn_single_user,
+        ["self", "user", "server_name", "display_name", "options"],
+    ),
     ("User.sync_groups", User.sync_groups, ["self", "group_names"]),
     ("APIHandler.server_model", APIHandler.server_model, ["self", "spawner", "user"]),
     ("UserUrlHandler._redirect_to_user_server", UserUrlHandler._redirect_to_user_server, ["self", "user", "spawner"]),
@@ -133,6 +138,13 @@ def test_an_authenticators_groups_leave_workshops_alone(users: WorkshopUserDict,
     session.commit()
     users["bob"].sync_groups([ID, "new"])
     assert {group.name for group in users["bob"].groups} == {"new"}, "an authenticator's claim enrolled somebody"
+
+
+def test_the_limit_of_starts_is_the_queues_not_jupyterhubs() -> None:
+    """`BaseHandler.spawn_single_user` answers 429 by this setting and nothing else; `tests/hub/test_queue.py` shows
+    that starts wait instead."""
+    source = inspect.getsource(BaseHandler.concurrent_spawn_limit.fget)
+    assert "settings" in source and "concurrent_spawn_limit" in source
 
 
 def test_every_handler_of_jupyterhub_is_mixed() -> None:

@@ -14,7 +14,7 @@ from traitlets.config import Config
 from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
 from orchestra_hub.errors import InvalidInput
 from orchestra_services.up.children import children, inherited
-from orchestra_services.up.hub_config import UP_FILE_VARIABLE, apply, hub_config, load_roles
+from orchestra_services.up.hub_config import UP_FILE_VARIABLE, apply, hub_config, load_roles, starts_at_once
 from orchestra_services.up.preflight import make_folder
 from orchestra_services.up.secrets import Tokens, cookie_secret_file, load_tokens, save_tokens, write_private
 from orchestra_services.up.settings import DataFolder, InnerPorts, UpSettings
@@ -93,7 +93,7 @@ def test_damaged_routes_are_left_behind(text: str) -> None:
 
 def test_the_hub_is_told_what_up_was_asked_for(folder: DataFolder) -> None:
     settings = UpSettings(folder.root, port=9000, domain="hub.test", sign_up=False)
-    values = hub_config(settings, folder, PORTS, Tokens(), root=False)
+    values = hub_config(settings, folder, PORTS, Tokens(), root=False, cores=2)
     hub = values["JupyterHub"]
     assert hub["bind_url"] == "http://127.0.0.1:9000"
     assert hub["hub_bind_url"] == "http://127.0.0.1:20001"
@@ -103,11 +103,13 @@ def test_the_hub_is_told_what_up_was_asked_for(folder: DataFolder) -> None:
     assert values["OrchestraNativeAuthenticator"]["enable_signup"] is False
     assert hub["cleanup_servers"] is False
     assert "allow_root" not in values["OrchestraLocalSpawner"]
-    assert hub_config(settings, folder, PORTS, Tokens(), root=True)["OrchestraLocalSpawner"]["allow_root"] is True
+    assert (
+        hub_config(settings, folder, PORTS, Tokens(), root=True, cores=2)["OrchestraLocalSpawner"]["allow_root"] is True
+    )
 
 
 def test_the_configuration_file_hands_the_values_over(folder: DataFolder) -> None:
-    values = hub_config(UpSettings(folder.root), folder, PORTS, Tokens(), root=False)
+    values = hub_config(UpSettings(folder.root), folder, PORTS, Tokens(), root=False, cores=2)
     folder.up_file.write_text(json.dumps(values))
     config = Config()
     apply(config, {UP_FILE_VARIABLE: str(folder.up_file)})
@@ -174,3 +176,7 @@ def test_each_child_has_its_own_token_and_no_other(folder: DataFolder) -> None:
     assert environment["JUPYTERHUB_API_URL"] == "http://127.0.0.1:20001/hub/api"
     assert environment["JUPYTERHUB_HOST"] == "http://app.localhost:8000"
     assert environment["ORCHESTRA_PUBLIC_URL"] == "http://localhost:8000"
+
+
+def test_starts_at_once_follow_the_cores() -> None:
+    assert [starts_at_once(cores) for cores in (1, 2, 4, 16)] == [4, 4, 8, 32]

@@ -92,7 +92,7 @@ def _prepare(asked: Asked, folder: DataFolder, environment: Mapping[str, str], c
     cookie_secret_file(folder.secrets)
     now = Remembered(format=FORMAT, domain=settings.domain, port=settings.port, inner_ports=ports)
     write_private(folder.remembered, now.model_dump_json(indent=2) + "\n")
-    config = hub_config(settings, folder, ports, tokens, root=os.geteuid() == 0)
+    config = hub_config(settings, folder, ports, tokens, root=os.geteuid() == 0, cores=os.cpu_count() or 1)
     write_private(folder.up_file, json.dumps(config, indent=2) + "\n")
     write_private(folder.proxy_config, rendered(proxy_config(folder, settings.port, ports)))
     routes = folder.routes.read_text(errors="replace") if folder.routes.exists() else ""

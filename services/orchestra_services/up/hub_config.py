@@ -17,7 +17,7 @@ from orchestra_services.up.secrets import Tokens
 from orchestra_services.up.settings import DataFolder, InnerPorts, UpSettings
 from orchestra_services.up.traefik import API_USER
 
-__all__ = ["SERVICE_PREFIX", "UP_FILE_VARIABLE", "apply", "hub_config", "load_roles"]
+__all__ = ["SERVICE_PREFIX", "UP_FILE_VARIABLE", "apply", "hub_config", "load_roles", "starts_at_once"]
 
 UP_FILE_VARIABLE = "ORCHESTRA_UP_FILE"
 SERVICE_PREFIX = "/services/workshops/"
@@ -54,10 +54,17 @@ def load_roles() -> list[dict[str, Any]]:
     ]
 
 
+def starts_at_once(cores: int) -> int:
+    """How many seats start at the same time, the others wait in line: the start of a server keeps about half a core
+    busy for its time, so that two for each core use all of them, and more only make everybody's start longer."""
+    return max(4, 2 * cores)
+
+
 def hub_config(
-    settings: UpSettings, folder: DataFolder, ports: InnerPorts, tokens: Tokens, *, root: bool
+    settings: UpSettings, folder: DataFolder, ports: InnerPorts, tokens: Tokens, *, root: bool, cores: int
 ) -> dict[str, dict[str, Any]]:
-    """Traitlets configuration by class. `root` says that this is the superuser's `up`: Jupyter wants to be told."""
+    """Traitlets configuration by class. `root` says that this is the superuser's `up`: Jupyter wants to be told.
+    `cores` are those of this machine."""
     service_url = f"http://127.0.0.1:{ports.service}"
     spawner: dict[str, Any] = {"data_dir": str(folder.root)}
     if root:
@@ -73,6 +80,7 @@ def hub_config(
             "proxy_class": "orchestra_hub.hub.proxy.OrchestraTraefikProxy",
             "spawner_class": "orchestra_spawner.local.OrchestraLocalSpawner",
             "authenticator_class": "orchestra_hub.hub.authenticator.OrchestraNativeAuthenticator",
+            "concurrent_spawn_limit": starts_at_once(cores),
             "cleanup_servers": False,
             "cleanup_proxy": False,
             "services": _services(settings, service_url, tokens),
