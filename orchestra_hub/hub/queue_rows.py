@@ -72,7 +72,7 @@ class QueueRows:
         if number is None:
             now = self._clock().replace(tzinfo=None)
             row = {"user_id": user_id, "server": server, "attended": attended, "asked_at": now}
-            number = db.connection().execute(_TABLE.insert().values(row)).inserted_primary_key[0]
+            number = db.execute(_TABLE.insert().values(row).returning(_TABLE.c.number)).scalar_one()
             db.commit()
         return int(number)
 
