@@ -3,8 +3,8 @@
 Real JupyterLab servers on both sides: ours, and vanilla JupyterHub 6.1 with its own local spawner and the same proxy,
 one after the other in one run. A person's time runs from the click (or from the sign-up form being sent) until
 JupyterLab's page has come from their own server, through every redirect of the sign-in. Who is answered 429 tries again
-after `Retry-After`, and is counted as refused. Vanilla JupyterHub has no sign-up of its own: its people sign in with the
-dummy authenticator, which hashes nothing.
+after `Retry-After`, and is counted as refused. Vanilla JupyterHub has no sign-up of its own: its people sign in with
+the dummy authenticator, which hashes nothing.
 
 Run: `.venv/bin/python -m tests.bench.class_at_once [starts|sign-ups] [PEOPLE]`
 """
