@@ -7,7 +7,8 @@ with OrchestraClient("http://api.localhost:8000", token) as client:
 ```
 
 Guarantees: answers are the models of `orchestra_hub.api_models`; whatever goes wrong is one of `orchestra_hub.errors`,
-with the service's own sentence (RFC 9457 problem details) when it gave one. No error holds the token.
+with the service's own sentence (RFC 9457 problem details) when it gave one. No error holds the token. Nothing is sent
+twice: a change that got no answer may have been made, and its error says so.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from orchestra_hub.api_models import (
 )
 from orchestra_hub.errors import InvalidInput, OrchestraError, Temporary
 from orchestra_hub.localhost import LoopbackTransport
-from orchestra_hub.problems import error_of
+from orchestra_hub.problems import READS, UNANSWERED, error_of
 from orchestra_hub.workshop import Role, State
 
 __all__ = ["OrchestraClient"]
@@ -196,7 +197,7 @@ class OrchestraClient:
         """Write the asker's own files to `target` as a tar.gz; returns its size in bytes. A failure leaves no file."""
         partial = target.with_name(f".{target.name}.part")
         try:
-            with self._translated(), self._http.stream("GET", _path(workshop_id, "export")) as response:
+            with self._translated("GET"), self._http.stream("GET", _path(workshop_id, "export")) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)
@@ -216,22 +217,24 @@ class OrchestraClient:
         return _parsed(self._send("POST", path, json=content), model)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        with self._translated():
+        with self._translated(method):
             response = self._http.request(method, path, **options)
         if not response.is_success:
             raise error_of(response)
         return response
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, method: str) -> Iterator[None]:
+        advice = "try again." if method in READS else UNANSWERED
         try:
             yield
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Temporary(f"Nothing answers at {self._base_url}; is `orchestra-hub up` running there?") from error
         except httpx.TimeoutException as error:
-            raise Temporary(f"{self._base_url} did not answer in time; try again.") from error
+            raise Temporary(f"{self._base_url} did not answer in time; {advice}") from error
         except httpx.HTTPError as error:
-            raise Temporary(f"The connection to {self._base_url} broke ({type(error).__name__}); try again.") from error
+            broke = f"The connection to {self._base_url} broke ({type(error).__name__})"
+            raise Temporary(f"{broke}; {advice}") from error
 
 
 def _path(workshop_id: str, *rest: str) -> str:

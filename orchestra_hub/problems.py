@@ -20,7 +20,7 @@ from orchestra_hub.errors import (
     WrongState,
 )
 
-__all__ = ["error_of"]
+__all__ = ["READS", "UNANSWERED", "error_of"]
 
 _BY_NAME: dict[str, type[Conflict]] = {
     "stale-version": StaleVersion,
@@ -41,6 +41,9 @@ _BY_STATUS: dict[int, Callable[[str], OrchestraError]] = {
     422: InvalidInput,
 }
 _LONGEST_WAIT_S = 3600
+READS = ("GET", "HEAD")
+UNANSWERED = "what was asked for may have been done all the same: look before you ask again."
+"""What a change that got no answer means."""
 
 
 def error_of(response: httpx.Response) -> OrchestraError:
@@ -49,6 +52,8 @@ def error_of(response: httpx.Response) -> OrchestraError:
     status = response.status_code
     if problem is None:
         message, name = f"{response.request.url.copy_with(query=None)} answered {status}.", ""
+        if status >= 500 and response.request.method not in READS:  # a proxy's word for a service that is away
+            message = f"{message[:-1]}; {UNANSWERED}"
         if status == 401:
             message = "The token isn't valid (any more); on this machine `orchestra-hub up` makes a new one."
     else:

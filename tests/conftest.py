@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.report import cells_of, table
 from tests.running import Platform
 
 pytest_plugins = ["tests.postgresql"]
+pytest.register_assert_rewrite("tests.faults.ground", "tests.faults.operations")
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -31,7 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in plain words what was left out and why."""
+    """The kill table, if any of it was run; then in plain words what was left out and why."""
+    reports = [each for kind in ("passed", "failed", "error") for each in terminalreporter.stats.get(kind, [])]
+    if cells := cells_of(reports):
+        terminalreporter.section("kill table")
+        for line in table(cells):
+            terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
     reasons: dict[str, int] = {}
     for report in skipped:

@@ -159,10 +159,12 @@ class Reconciling(StorePart):
             for table in (EnrolmentRow, InvitationRow, PseudonymKeyRow):
                 session.execute(delete(table).where(table.workshop_id == workshop_id))
             purged = self._save(session, row, gone, now=now)
-        self._forget()
+        self.forget()
         return purged
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Empty the database's log, in which purged names may stand; whoever leads begins with it, as the leader before
+        may have been killed between a purge's record and this."""
         try:
             self._database.forget_old_pages()
         except StoreUnavailable as error:  # the purge stands; the log is emptied by the next that can

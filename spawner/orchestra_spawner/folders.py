@@ -110,6 +110,10 @@ class SeatFolders:
             below.insert(0, self.environment(requirements))
         return _lay_out(self.seat(workshop_id, account_key), self.content(workshop_id), below)
 
+    def remove_halves(self, workshop_id: str, account_key: str) -> None:
+        """Remove what a start that was killed left half made in a seat's folder."""
+        _remove_halves(self.seat(workshop_id, account_key))
+
     def lay_out_ordinary(self, account_key: str, *, platform_prefix: str = sys.prefix) -> SeatLayout:
         """The same for an ordinary server, which starts with an empty home."""
         return _lay_out(self.ordinary(account_key), None, [Path(platform_prefix)])
@@ -140,13 +144,17 @@ def _lay_out(seat: Path, content: Path | None, below: Sequence[Path]) -> SeatLay
     return layout
 
 
+def _remove_halves(seat: Path) -> None:
+    for leftover in seat.glob(f".{_HOME}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _fill_home(seat: Path, content: Path | None) -> None:
     """Make the home once: filled beside it, then renamed, so that a start that is killed leaves none by halves."""
     home = seat / _HOME
     if os.path.lexists(home):
         return
-    for leftover in seat.glob(f".{_HOME}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_halves(seat)
     filling = Path(tempfile.mkdtemp(prefix=f".{_HOME}-", dir=seat))  # mode 0700
     try:
         if content is not None:

@@ -2,8 +2,9 @@
 
 A seat outlives the hub: it runs in a session of its own, and its process is known by id and time of creation, in the
 hub's database and in a file that is written before the hub hears of it, so that a hub killed in between doesn't start a
-second one. Every server, also an ordinary one of no workshop, gets its own folder below the data folder and needs no
-user of the system.
+second one. Before the launch that file names the server's mark alone: a hub killed before it knew the process's id ends
+the process all the same when it is there again. Every server, also an ordinary one of no workshop, gets its own folder
+below the data folder and needs no user of the system.
 """
 
 from __future__ import annotations
@@ -143,10 +144,8 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         deadline_s = time.monotonic() + self.start_timeout - 2
         self.use_seat_origin()
         leftover = recorded(self.record)
-        if leftover is not None and leftover.find() is not None:
-            self.log.warning(
-                "user=%s server=%s an unknown server of theirs was running: ended", self.user.name, self.name
-            )
+        if leftover is not None:
+            self.log.warning("user=%s server=%s what is left of an earlier server is ended", self.user.name, self.name)
             await end_marked([leftover], grace_s=self.grace_s)
         progress.step(5, "Preparing your folder")
         layout = await asyncio.to_thread(self._lay_out, self.seat)
@@ -206,6 +205,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         if self.allow_root:
             command.append("--allow-root")
         layout.log.parent.mkdir(parents=True, exist_ok=True)
+        write_record(self.record, SeatProcess.launching(self.mark))
         try:
             with layout.log.open("wb") as log:
                 self._popen = Popen(
@@ -271,12 +271,29 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         return SeatFailed(f"{sentence} Your files are safe.", reason="crash", detail=f"exit code {status}: {last}")
 
     async def poll(self) -> int | None:
-        """None while the server runs, else its exit code (0 when it isn't known)."""
+        """None while the server runs, else its exit code (0 when it isn't known).
+
+        What a server that ended has left is ended before the hub hears of it: a hub killed once it has written that the
+        server is stopped would never look for it again.
+        """
+        status = self._status()
+        if status is not None:
+            await self._end_rest()
+        return status
+
+    def _status(self) -> int | None:
         if self._popen is not None:
             return self._popen.poll()
         if self.process is None:
             return 0
         return None if self.process.find() is not None else 0
+
+    async def _end_rest(self) -> None:
+        """End whatever of this server still runs, also one whose start the hub didn't live to see, and forget it."""
+        left = self.process or recorded(self.record)
+        if left is not None:
+            await end_marked([left], grace_s=0)
+            self.record.unlink(missing_ok=True)
 
     async def stop(self, now: bool = False) -> None:
         """Stop the server and everything it started."""
@@ -288,11 +305,11 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         self.record.unlink(missing_ok=True)
 
     async def run_post_stop_hook(self) -> None:
-        """JupyterHub calls this after every end of a server, also of one that died, for which it doesn't call `stop`:
-        its kernels, and whatever else it had started, end here."""
-        if self.process is not None:
-            await end_marked([self.process], grace_s=0)
-            self.record.unlink(missing_ok=True)
+        """JupyterHub calls this after every end of a server, also of one that died, or whose start the hub didn't live
+        to see; for those it doesn't call `stop`. Kernels, and whatever else it had started, end here."""
+        await self._end_rest()
+        if (seat := self.seat) is not None:
+            await asyncio.to_thread(self.folders.remove_halves, seat.facts.id, seat.account.key)
         await maybe_future(super().run_post_stop_hook())
 
     async def rename(self, old_name: str, new_name: str) -> None:

@@ -23,7 +23,7 @@ from orchestra_spawner.children import child, last_line
 from orchestra_spawner.environments import Environments
 from orchestra_spawner.folders import SeatFolders
 from orchestra_spawner.provisioner import EXPORT_CHUNK_BYTES, Inspection, PurgeReport
-from orchestra_spawner.removal import remove_tree
+from orchestra_spawner.removal import COUNTS_FILE, remove_tree
 
 __all__ = ["LocalProvisioner"]
 
@@ -124,10 +124,16 @@ def _translated(workshop_id: str, what: str) -> Iterator[None]:
 
 
 def _sizes_in(folder: Path) -> list[int]:
-    """The size of every file below, without following links; what can't be read doesn't count."""
+    """The size of every file below, without following links; what can't be read doesn't count.
+
+    Counts what a removal counts: a purge that is killed after its last file was removed has only these numbers.
+    """
     sizes = []
-    for path, _, names in os.walk(folder):
-        for name in names:
+    for path, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(path, name))]
+        for name in (*names, *links):
+            if path == str(folder) and name.startswith(COUNTS_FILE):
+                continue
             with contextlib.suppress(OSError):
                 sizes.append(os.lstat(os.path.join(path, name)).st_size)
     return sizes

@@ -26,7 +26,8 @@ _SWEEPS = 5
 
 @dataclass(frozen=True)
 class SeatProcess:
-    """A seat's server process. `created` is seconds since the epoch, as the kernel tells it."""
+    """A seat's server process. `created` is seconds since the epoch, as the kernel tells it; `pid` is 0 for one that is
+    just launched and only known by its mark."""
 
     pid: int
     created: float
@@ -37,8 +38,15 @@ class SeatProcess:
         """The process that has `pid` now; raises `psutil.NoSuchProcess`."""
         return cls(pid, psutil.Process(pid).create_time(), mark)
 
+    @classmethod
+    def launching(cls, mark: str) -> SeatProcess:
+        """One that is about to be launched; `end_marked` finds it by its mark."""
+        return cls(0, 0.0, mark)
+
     def find(self) -> psutil.Process | None:
-        """The living process; None when it ended (a zombie has ended)."""
+        """The living process; None when it ended (a zombie has ended) or its id isn't known yet."""
+        if self.pid == 0:
+            return None
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.created) > 1 or process.status() == psutil.STATUS_ZOMBIE:

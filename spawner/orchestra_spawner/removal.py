@@ -18,10 +18,12 @@ from typing import Any
 
 from orchestra_spawner.provisioner import PurgeReport
 
-__all__ = ["remove_tree"]
+__all__ = ["COUNTS_FILE", "remove_tree"]
+
+COUNTS_FILE = ".purge.json"
+"""In a folder that is being removed: what there was. Files whose names begin like this don't count."""
 
 _HEAP = ".purge"
-_COUNTS = ".purge.json"
 
 
 def remove_tree(folder: Path, seats: str) -> PurgeReport:
@@ -36,20 +38,20 @@ def remove_tree(folder: Path, seats: str) -> PurgeReport:
         _make_ours(folder)
     except FileNotFoundError:
         return PurgeReport(0, 0, 0)
-    counts = _read(folder / _COUNTS)
+    counts = _read(folder / COUNTS_FILE)
     if "seats" not in counts:
         counts["seats"] = _entries(folder / seats)
-        _write(folder / _COUNTS, counts)
+        _write(folder / COUNTS_FILE, counts)
     heap = folder / _HEAP
     heap.mkdir(mode=0o700, exist_ok=True)
     _flatten(folder, heap)
     if "files" not in counts:
         counts |= _counted(folder, heap)
-        _write(folder / _COUNTS, counts)
+        _write(folder / COUNTS_FILE, counts)
     _empty(heap)
     heap.rmdir()
-    _empty(folder, but=_COUNTS)
-    (folder / _COUNTS).unlink()
+    _empty(folder, but=COUNTS_FILE)
+    (folder / COUNTS_FILE).unlink()
     folder.rmdir()
     return PurgeReport(seats=counts["seats"], files=counts["files"], bytes=counts["bytes"])
 
@@ -98,7 +100,7 @@ def _files(folder: Path, but: str) -> Iterator[os.DirEntry[str]]:
 
 def _counted(folder: Path, heap: Path) -> dict[str, int]:
     places = [folder, *(Path(entry.path) for entry in os.scandir(heap))]
-    sizes = [entry.stat(follow_symlinks=False).st_size for place in places for entry in _files(place, _COUNTS)]
+    sizes = [entry.stat(follow_symlinks=False).st_size for place in places for entry in _files(place, COUNTS_FILE)]
     return {"files": len(sizes), "bytes": sum(sizes)}
 
 

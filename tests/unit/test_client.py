@@ -160,6 +160,19 @@ def test_an_answer_that_is_not_ours_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_change_without_an_answer_may_have_been_made(served: Served, client: OrchestraClient) -> None:
+    wanted = WorkshopCreate(template="x", session="y", opens_at="now")
+    served.answer("POST /v1/workshops", b"Bad Gateway", 502, content_type="text/plain")
+    with pytest.raises(Temporary, match=r"answered 502; .* may have been done all the same: look before"):
+        client.create_workshop(wanted)
+    served.answer("POST /v1/workshops", b"{", claims="200")
+    with pytest.raises(Temporary, match=r"broke \(\w+\); .* may have been done all the same: look before"):
+        client.create_workshop(wanted)
+    served.answer("GET /v1/me", b"Bad Gateway", 502, content_type="text/plain")
+    with pytest.raises(Temporary, match=r"answered 502\.$"):
+        client.me()
+
+
 def test_nobody_listening_is_one_sentence() -> None:
     with serving() as gone:
         url = gone.url

@@ -237,6 +237,26 @@ def test_a_tree_deeper_than_any_path_goes_too(tmp_path: Path) -> None:
     assert not workshop.exists()
 
 
+async def test_a_look_counts_what_a_purge_counts(
+    provisioner: Provisioner, home: Path, folders: SeatFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge that is killed after its last file has nothing else to report."""
+    (home / "link").symlink_to(home)
+    before = await provisioner.inspect(FACTS.id)
+    counted = PurgeReport(len(before.seats), before.files, before.bytes)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", _refuses)
+        with pytest.raises(ProvisionFailed):
+            await provisioner.purge(FACTS.id)
+    again = await provisioner.inspect(FACTS.id)
+    assert (again.files, again.bytes) == (before.files, before.bytes), "with the counts of the first try written down"
+    assert await provisioner.purge(FACTS.id) == counted
+
+
+def _refuses(path: str) -> None:
+    raise OSError(5, "Input/output error", path)
+
+
 def test_a_purge_that_was_broken_off_reports_what_there_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workshop = tmp_path / "workshop"
     for name in ("ada", "bob"):

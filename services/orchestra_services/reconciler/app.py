@@ -138,6 +138,7 @@ class ReconcilerApp(Application):
             await asyncio.to_thread(store.close)
 
     async def _work(self, world: World, leadership: Leadership) -> None:
+        await asyncio.to_thread(world.store.forget)
         limits = Limits(**{name: getattr(self, name) for name in Limits.__dataclass_fields__})
         await Worker(world, leadership, limits).run()
 
