@@ -383,6 +383,12 @@ class WorkshopView(_Answer):
     trouble: str | None = Field(
         default=None, description="Why the platform is stuck with it; for those who run it.", examples=[None]
     )
+    warnings: list[str] = Field(
+        default=[],
+        description="What may go wrong, with the figures: seats that don't fit into the machine beside what is "
+        "promised to other workshops. Nothing is refused for it. Of one workshop, for those who run it.",
+        examples=[[]],
+    )
     statistics: dict[str, int] | None = Field(
         default=None, description="Anonymous counts; for those who run it.", examples=[{"joined": 12}]
     )

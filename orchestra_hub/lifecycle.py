@@ -36,6 +36,7 @@ __all__ = [
     "may_join",
     "may_start_seat",
     "moved",
+    "next_change",
     "next_date",
     "next_moves",
     "planned",
@@ -118,6 +119,14 @@ def effective_state(workshop: Dated, now: datetime) -> State:
     if opened or (workshop.state is State.PREPARING and workshop.prepared and now >= workshop.opens_at):
         return State.CLOSING if now >= _warns_at(workshop) else State.OPEN
     return workshop.state
+
+
+def next_change(workshop: Dated, now: datetime) -> datetime | None:
+    """The first date after `now` at which `effective_state` may become another one by the clock; None if never."""
+    if workshop.state not in LIVING:
+        return None
+    dates = (workshop.opens_at, _warns_at(workshop), workshop.expires_at)
+    return min((date for date in dates if date > now), default=None)
 
 
 def _warns_at(workshop: Dated) -> datetime:

@@ -143,7 +143,8 @@ class Person:
         host, prefix = parts.netloc, "/" + "/".join(parts.path.strip("/").split("/")[:3]) + "/"
         request = self.client.build_request("GET", f"http://{host}{prefix}")
         cookie = request.headers.get("Cookie", "")
-        with _websocket(host, self.platform.port, f"{prefix}api/kernels/{kernel}/channels", cookie) as socket:
+        path = f"{prefix}api/kernels/{kernel}/channels"
+        with open_websocket(host, self.platform.port, path, {"Cookie": cookie}) as socket:
             message = _execute_request(code)
             socket.send(json.dumps(message))
             printed = ""
@@ -160,10 +161,10 @@ class Person:
                     return printed
 
 
-def _websocket(host: str, port: int, path: str, cookie: str) -> Any:
+def open_websocket(host: str, port: int, path: str, headers: dict[str, str]) -> Any:
     """A websocket to a `*.localhost` host, which Debian's resolver doesn't know."""
     raw = sockets.create_connection(("127.0.0.1", port))
-    return connect(f"ws://{host}{path}", sock=raw, additional_headers={"Cookie": cookie}, open_timeout=30)
+    return connect(f"ws://{host}{path}", sock=raw, additional_headers=headers, open_timeout=30)
 
 
 def _execute_request(code: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The server is JupyterHub's own single-user server with JupyterLab, started with 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -16,11 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
@@ -61,6 +63,9 @@ class HubWire:
         self.last_activity: datetime | None = None
         self.activity: list[dict[str, Any]] = []
         self.asked = 0
+        self.identified = 0
+        self.sign_ins = "1"
+        self.signed_out: set[str] = set()
         self._serve(0)
 
     def now(self) -> datetime:
@@ -69,8 +74,12 @@ class HubWire:
     def ends_in(self, seconds: float) -> None:
         self.expires_at = self.now() + timedelta(seconds=seconds)
 
-    def notices(self) -> dict[str, Any]:
+    def notices(self, after: str = "", wait_s: float = 0.0) -> dict[str, Any]:
+        """The answer, held as the hub holds it."""
         self.asked += 1
+        until_s = time.monotonic() + wait_s
+        while self._version() == after and time.monotonic() < until_s and self._open:
+            threading.Event().wait(0.02)
         workshop = {
             "id": WORKSHOP_ID,
             "title": "Python for data science",
@@ -84,18 +93,29 @@ class HubWire:
             "server_time": self.now().isoformat(),
             "workshop": workshop if self.is_seat else None,
             "last_activity": self.last_activity and self.last_activity.isoformat(),
+            "sign_ins": self.sign_ins,
+            "version": self._version(),
         }
+
+    def _version(self) -> str:
+        said = (self.expires_at, self.idle_timeout_s, self.is_seat, self.clock_ahead, self.sign_ins)
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
     def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON for one request."""
-        match method, path:
+        address = urlsplit(path)
+        asked = dict(parse_qsl(address.query))
+        match method, address.path:
             case "GET", "/hub/api" | "/hub/api/":
                 return 200, {"version": "6.1.1"}
             case "GET", "/hub/api/orchestra/notices":
-                return (200, self.notices()) if token == self.server_token else (403, {})
+                if token != self.server_token:
+                    return 403, {}
+                return 200, self.notices(asked.get("after", ""), float(asked.get("wait_s", 0)))
             case "GET", "/hub/api/user":
                 scopes = ["access:servers!server=ada/ws", "access:servers"]
-                known = token in (self.user_token, self.server_token)
+                self.identified += 1
+                known = token in (self.user_token, self.server_token) and token not in self.signed_out
                 user = {"kind": "user", "name": "ada", "scopes": scopes, "groups": [], "admin": False}
                 return (200, user) if known else (403, {})
             case "POST", "/hub/api/users/ada/activity":
@@ -121,7 +141,8 @@ class HubWire:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(sent)))
                 self.end_headers()
-                self.wfile.write(sent)
+                with suppress(BrokenPipeError):
+                    self.wfile.write(sent)
 
             do_POST = do_GET
 
@@ -130,15 +151,33 @@ class HubWire:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        self._open = True
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
+        self._open = False
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def last_activity_is(self, moment: datetime) -> bool:
+        """Whether the newest report said `moment`, to the millisecond."""
+        known = self.last_activity
+        return known is not None and abs((known - moment).total_seconds()) < 0.05
+
+    @contextmanager
+    def without(self, token: str) -> Iterator[None]:
+        """A hub at which this token has ended."""
+        self.signed_out.add(token)
+        self.sign_ins += "x"
+        try:
+            yield
+        finally:
+            self.signed_out.discard(token)
+            self.sign_ins += "x"
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -209,6 +248,8 @@ def running_seat(
         "JUPYTERHUB_USER": "ada",
         "ORCHESTRA_NOTICE_INTERVAL_S": "0.3",
         "ORCHESTRA_ACTIVITY_INTERVAL_S": "0.2",
+        "ORCHESTRA_SIGN_IN_CHECK_S": "0.5",
+        "JUPYTERHUB_ACTIVITY_INTERVAL": "1",
     }
     if workshop_id is not None:
         env["ORCHESTRA_WORKSHOP_ID"] = workshop_id

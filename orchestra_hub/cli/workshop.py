@@ -205,3 +205,5 @@ def _tell(ours: Context, workshop: WorkshopView, *, as_json: bool) -> None:
     console.field("places", f"{taken}{workshop.seats}")
     if workshop.trouble:
         console.field("trouble", workshop.trouble)
+    for warning in workshop.warnings:
+        console.field("warning", warning)

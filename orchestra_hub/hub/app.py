@@ -15,6 +15,7 @@ from traitlets import CaselessStrEnum, Float, Unicode, default
 from orchestra_hub.hub.api import api_handlers
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
+from orchestra_hub.hub.news import HubNews
 from orchestra_hub.hub.pages import page_handlers
 from orchestra_hub.hub.public import subdomain_handlers
 from orchestra_hub.hub.queue import StartQueue
@@ -116,12 +117,16 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         rows.make_table()
         self.queue = StartQueue(rows, starts_at_once=self.concurrent_spawn_limit, leave_s=self.queue_leave_s)
         self.resumption = Resumption(self, rows)
+        workshops = HubWorkshops(lambda: self.db)
+        news = HubNews(workshops.forget)
+        news.watch(self.db)
         self.tornado_settings.update(
             orchestra_queue=self.queue,
-            orchestra_workshops=HubWorkshops(lambda: self.db),
+            orchestra_workshops=workshops,
             orchestra_hosts=self.hosts,
             orchestra_seat_origin=SeatOrigin(self.seat_origin),
             orchestra_clock=self.clock,
+            orchestra_news=news,
         )
         prefix = self.hub_prefix
         self.template_vars = {
@@ -152,7 +157,9 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         self.resumption.begin()
 
     async def cleanup(self) -> None:
-        """As JupyterHub, after the queue is closed: places are kept for the next hub, unless seats are stopped."""
+        """As JupyterHub, after the queue is closed: places are kept for the next hub, unless seats are stopped. Seats
+        that wait for news get their answers first."""
+        self.tornado_settings["orchestra_news"].close()
         await self.resumption.end()
         await self.queue.close()
         if self.cleanup_servers:

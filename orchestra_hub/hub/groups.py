@@ -21,6 +21,8 @@ from orchestra_hub.workshop import HUB_PROPERTY, Account, Role, State, WorkshopF
 
 __all__ = ["HubWorkshops", "MemberOf", "account_of", "facts_in", "is_workshop_group"]
 
+_REMEMBERED = 20_000  # names of servers
+
 
 def is_workshop_group(group: orm.Group) -> bool:
     """Whether a Hub group stands for a workshop, readable facts or not."""
@@ -60,11 +62,20 @@ class MemberOf:
 
 
 class HubWorkshops:
-    """Reads workshops from the hub's own database. `db_factory` gives the hub's session."""
+    """Reads workshops from the hub's own database. `db_factory` gives the hub's session.
+
+    Which server is whose is remembered, as every list of servers asks it for each: whoever changes groups in the
+    database calls `forget` (the hub's `HubNews` does, for whatever the hub's session writes).
+    """
 
     def __init__(self, db_factory: Callable[[], Session]) -> None:
         self._db_factory = db_factory
         self._by_server: dict[str, str] = {}
+        self._known: dict[str, str | None] = {}
+
+    def forget(self) -> None:
+        """The groups changed."""
+        self._known.clear()
 
     def facts(self, workshop_id: str) -> WorkshopFacts | None:
         """The facts of a workshop; None when there is no such group."""
@@ -95,6 +106,13 @@ class HubWorkshops:
         """
         if not name:
             return None
+        if name not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[name] = self._look_up(name)
+        return self._known[name]
+
+    def _look_up(self, name: str) -> str | None:
         workshop_id = self._by_server.get(name)
         if workshop_id is None or orm.Group.find(self._db_factory(), name=workshop_id) is None:
             self._by_server = {server_name(found): found for (found,) in self._db_factory().query(orm.Group.name)}

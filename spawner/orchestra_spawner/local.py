@@ -65,8 +65,8 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
     sign_in_cache_s = Integer(
         10,
         config=True,
-        help="Seconds a seat believes a sign-in before it asks the hub again; a log-out is seen within them. Not 0: "
-        "JupyterHub takes 0 as for ever.",
+        help="Seconds an ordinary server believes a sign-in before it asks the hub again; a log-out is seen within "
+        "them. In seats SeatExtension.sign_in_check_s takes its place. Not 0: JupyterHub takes 0 as for ever.",
     )
     activity_interval_s = Integer(
         60,

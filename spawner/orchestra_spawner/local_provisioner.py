@@ -16,8 +16,11 @@ import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
+import psutil
+
 from orchestra_hub.content import unpack
 from orchestra_hub.errors import InvalidInput, NotFound, ProvisionFailed
+from orchestra_hub.promises import Capacity
 from orchestra_hub.workshop import WorkshopFacts
 from orchestra_spawner.children import child, last_line
 from orchestra_spawner.environments import Environments
@@ -32,6 +35,12 @@ _TAR = (
     "tar", "--create", "--gzip", "--one-file-system", "--ignore-failed-read",
     "--warning=no-file-changed", "--warning=no-file-removed", "--warning=no-file-ignored",
 )  # fmt: skip
+
+
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),  # version 2, as a container sees its own
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),  # version 1
+)
 
 
 class LocalProvisioner:
@@ -102,6 +111,19 @@ class LocalProvisioner:
             if running.errors:
                 _log.warning("workshop=%s export left something out: %s", workshop_id, running.errors)
 
+    async def capacity(self) -> Capacity:
+        """This machine's memory, or the part of it that our control group may use, and the data folder's disk."""
+        return await asyncio.to_thread(self._capacity)
+
+    def _capacity(self) -> Capacity:
+        disk = shutil.disk_usage(self._folders.root)
+        limits = [psutil.virtual_memory().total, *map(_limit_in, _CGROUP_LIMITS)]
+        return Capacity(
+            memory_bytes=min(limit for limit in limits if limit is not None),
+            disk_bytes=disk.total,
+            disk_free_bytes=disk.free,
+        )
+
     async def purge(self, workshop_id: str) -> PurgeReport:
         """Remove the workshop's folder. An environment stays: nobody's data is in it, other workshops may use it."""
         workshop = self._folders.workshop(workshop_id)
@@ -137,6 +159,14 @@ def _sizes_in(folder: Path) -> list[int]:
             with contextlib.suppress(OSError):
                 sizes.append(os.lstat(os.path.join(path, name)).st_size)
     return sizes
+
+
+def _limit_in(file: Path) -> int | None:
+    """A control group's limit in bytes; None without one."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
 
 
 def _read(file: Path) -> object:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestra_hub.promises import Capacity
 from orchestra_hub.workshop import WorkshopFacts
 
 __all__ = ["EXPORT_CHUNK_BYTES", "Inspection", "Provisioner", "PurgeReport"]
@@ -53,6 +54,10 @@ class Provisioner(Protocol):
         Raises `NotFound` before the first chunk when there are no files, and `ProvisionFailed` at any point: what was
         received until then is no complete archive. Close it (`aclose`) when it isn't read to its end.
         """
+        ...
+
+    async def capacity(self) -> Capacity | None:
+        """What there is for all seats together; None where that isn't known (a cluster that grows)."""
         ...
 
     async def purge(self, workshop_id: str) -> PurgeReport:

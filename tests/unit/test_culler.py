@@ -11,7 +11,7 @@ from jupyterhub_idle_culler import cull_idle
 
 from orchestra_hub.hub_api import HubAPI
 from orchestra_hub.workshop import facts_of
-from orchestra_services.culler import HubLimits, OrchestraCuller, orchestra_arbiter
+from orchestra_services.culler import HubLimits, NextRound, OrchestraCuller, orchestra_arbiter
 from tests.hub_wire import TOKEN, Group, hub_wire
 from tests.unit.workshops import a_workshop
 
@@ -101,6 +101,40 @@ async def test_the_real_culler_takes_the_hook() -> None:
         assert [one["server"]["name"] for one in asked] == [SHORT.server_name]
         assert set(asked[0]) >= {"inactive", "inactive_limit", "server"}
         assert wire.running(SHORT.id) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "inactive_s", "due_s"), [(SHORT.server_name, 20, 40), (SHORT.server_name, 61, 0), ("", 20, 580)]
+)
+async def test_the_arbiter_says_when_a_server_could_be_due(name: str, inactive_s: int, due_s: float) -> None:
+    told: list[float] = []
+    inactive = timedelta(seconds=inactive_s)
+    await orchestra_arbiter(
+        inactive=inactive, inactive_limit=600, server=server(name), limits=known, due=told.append, user={}
+    )
+    assert told == [due_s]
+
+
+@pytest.mark.parametrize(
+    ("seen", "shortest_limit_s", "pause_s"),
+    [
+        ([], 3600, 60),
+        ([3000, 40, 500], 3600, 40),
+        ([3000], 3600, 60),
+        ([2], 3600, 15),
+        ([3000], 30, 30),
+        ([], 1, 15),
+    ],
+)
+def test_a_round_comes_when_something_can_be_due_and_never_before_or_after_its_bounds(
+    seen: list[float], shortest_limit_s: float, pause_s: float
+) -> None:
+    rounds = NextRound(15, 60)
+    rounds.due(0)
+    rounds.begin()
+    for due_s in seen:
+        rounds.due(due_s)
+    assert rounds.pause_s(shortest_limit_s) == pause_s
 
 
 def test_its_options_are_described() -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -195,10 +196,58 @@ class TestActivity:
         with closing(_socket(seat, f"terminals/websocket/{name}")) as terminal:
             terminal.send(json.dumps(["stdin", "sleep 30\r"]))
             seat.hub.last_activity = datetime.now(UTC) - timedelta(seconds=3500)
+            seat.hub.ends_in(2 * 3600)  # the seat gets another answer, with what the hub knows
             reports = len(seat.hub.activity)
             until("a report", lambda: len(seat.hub.activity) > reports)
             terminal.send(json.dumps(["stdin", "\x03"]))
         seat.http.delete(f"api/terminals/{name}").raise_for_status()
+
+
+class TestSignIns:
+    """The hub at the wire says who is let in; `tests/hub/test_signed_out.py` has the real one."""
+
+    def test_a_websocket_is_closed_soon_after_the_hub_told_that_its_sign_in_ended(self, seat: SeatServer) -> None:
+        kernel_id = seat.http.post("api/kernels", json={"name": "python3"}).raise_for_status().json()["id"]
+        channels = _socket(seat, f"api/kernels/{kernel_id}/channels")
+        with closing(channels), seat.hub.without(seat.hub.user_token):
+            assert _close_code(channels) == 4403
+            assert seat.http.get("api/status").status_code == 403
+        _let_in_again(seat)
+        seat.http.delete(f"api/kernels/{kernel_id}").raise_for_status()
+
+    def test_a_websocket_and_a_sign_in_stay_while_the_hub_is_away(self, seat: SeatServer) -> None:
+        with closing(_socket(seat, "api/events/subscribe")) as events:
+            asked = seat.hub.identified
+            with seat.hub.away():
+                away = seat.log.read_text().count("The hub is away")
+                until("the seat noticed", lambda: seat.log.read_text().count("The hub is away") > away or None)
+                assert seat.http.get("api/status").status_code == 200
+            until("the hub is asked again once it is back", lambda: seat.hub.identified > asked)
+            _answers_ping(events)
+
+    def test_a_websocket_closes_when_its_sign_in_ended_while_nobody_could_tell(self, seat: SeatServer) -> None:
+        events = _socket(seat, "api/events/subscribe")
+        with closing(events):
+            with seat.hub.away():
+                seat.hub.signed_out.add(seat.hub.user_token)
+                seat.hub.sign_ins += "x"
+            assert _close_code(events) == 4403
+        seat.hub.signed_out.clear()
+        seat.hub.sign_ins += "x"
+        _let_in_again(seat)
+
+    def test_an_idle_seat_says_nothing_to_the_hub_and_asks_nothing(self, seat: SeatServer) -> None:
+        """Longer than twice the interval of JupyterHub's own report, which would come in each."""
+        seen: list[tuple[float, tuple[int, int, int]]] = []
+
+        def quiet() -> bool:
+            said = (seat.hub.asked, seat.hub.identified, len(seat.hub.activity))
+            if not seen or seen[-1][1] != said:
+                seen.append((time.monotonic(), said))
+            return time.monotonic() - seen[-1][0] > 2.5
+
+        until("quiet for 2.5 s", quiet, deadline_s=20)
+        assert seat.hub.last_activity_is(seat.last_activity())
 
 
 class TestJupyterLab:
@@ -256,6 +305,25 @@ def _socket(seat: SeatServer, path: str) -> websocket.WebSocket:
     header = {"Authorization": f"token {seat.hub.user_token}"}
     url = f"{seat.url}{path}".replace("http", "ws", 1)
     return websocket.create_connection(url, header=header, timeout=60)
+
+
+def _close_code(opened: websocket.WebSocket) -> int:
+    deadline = time.monotonic() + 30
+    while True:
+        assert time.monotonic() < deadline, "still open"
+        opcode, data = opened.recv_data(control_frame=True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            opened.shutdown()  # websocket-client answered it; its `close` does nothing after that
+            return int.from_bytes(data[:2])
+
+
+def _let_in_again(seat: SeatServer) -> None:
+    until("let in again", lambda: seat.http.get("api/status").status_code == 200)
+
+
+def _answers_ping(opened: websocket.WebSocket) -> None:
+    opened.ping()
+    assert opened.recv_data_frame(control_frame=True)[0] == websocket.ABNF.OPCODE_PONG
 
 
 def _execute(channels: websocket.WebSocket, code: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from orchestra_hub.errors import ProvisionFailed
@@ -819,3 +820,23 @@ def test_every_route_is_in_the_documentation(route: Route) -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_of_problem_is_in_the_documentation(kind: Kind) -> None:
     assert f"| {kind.status} | `{kind.name}` |" in REFERENCE
+
+
+# --------------------------------------------------------------------------------------------------- what doesn't fit
+
+
+async def test_a_workshop_that_cannot_fit_is_made_and_warned_about_with_the_figures(service: Service) -> None:
+    total = psutil.virtual_memory().total
+    fitting = await service.create(seats=1)
+    assert fitting["warnings"] == []
+    each = 2**20 * 1024  # of the template in these tests
+    seats = total // each + 10
+    made = await service.create(seats=seats)
+    memory = next(said for said in made["warnings"] if "of memory" in said)
+    assert f"Seats for {seats} learners and 1 instructor of up to 1 GiB of memory are {seats + 1} GiB" in memory
+    assert "promised to another workshop at that time" in memory
+    async with service.browser("grace") as browser:
+        page = await browser.get(made["id"])
+        assert memory in page.text
+    again = (await service.api("grace", "GET", f"/workshops/{made['id']}")).json()
+    assert again["warnings"] == made["warnings"]

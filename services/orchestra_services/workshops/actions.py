@@ -27,6 +27,7 @@ from orchestra_hub.lifecycle import LIVING, effective_state
 from orchestra_hub.permissions import Action, Asker, allowed
 from orchestra_hub.templates import TemplateError, TemplateSnapshot
 from orchestra_hub.workshop import NewWorkshop, State, Workshop
+from orchestra_services.workshops import promises
 from orchestra_services.workshops.context import Context, Person, Standing, log
 from orchestra_services.workshops.views import counted, event_view, template_view, workshop_view
 
@@ -91,7 +92,8 @@ async def create(context: Context, person: Person, wanted: WorkshopCreate) -> Wo
     log.info("created workshop=%s user=%s template=%s", workshop.id, person.name, found.name)
     informed = await context.tell_hub(workshop.id)
     standing = context.standing_in(person, workshop, None)
-    return workshop_view(standing, context.hosts, context.now, counted([]), hub_informed=informed)
+    warnings = await promises.warnings_of(context, workshop)
+    return workshop_view(standing, context.hosts, context.now, counted([]), hub_informed=informed, warnings=warnings)
 
 
 def _loaded(root: Path, name: str) -> tuple[TemplateSnapshot, bytes]:
@@ -144,10 +146,11 @@ async def seen(context: Context, standing: Standing) -> WorkshopView:
 
 
 async def _view(context: Context, standing: Standing, *, hub_informed: bool = True) -> WorkshopView:
-    counts = None
+    counts, warnings = None, list[str]()
     if standing.may(Action.SEE_ENROLMENTS):
         counts = counted(await asyncio.to_thread(context.store.enrolments, standing.id))
-    return workshop_view(standing, context.hosts, context.now, counts, hub_informed=hub_informed)
+        warnings = await promises.warnings_of(context, standing.workshop, counts.instructors)
+    return workshop_view(standing, context.hosts, context.now, counts, hub_informed=hub_informed, warnings=warnings)
 
 
 async def workshops_of(

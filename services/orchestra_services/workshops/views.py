@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -89,9 +89,15 @@ def counted(enrolments: Iterable[Enrolment]) -> Counts:
 
 
 def workshop_view(
-    standing: Standing, hosts: Hosts, now: datetime, counts: Counts | None = None, *, hub_informed: bool = True
+    standing: Standing,
+    hosts: Hosts,
+    now: datetime,
+    counts: Counts | None = None,
+    *,
+    hub_informed: bool = True,
+    warnings: Sequence[str] = (),
 ) -> WorkshopView:
-    """The workshop as the person may see it; `counts` are shown to those who may see the roster."""
+    """The workshop as the person may see it; `counts` and `warnings` are shown to those who may see the roster."""
     workshop = standing.workshop
     links = Links(hosts, workshop.id)
     plain = {name: getattr(workshop, name) for name in _PLAIN}
@@ -114,6 +120,7 @@ def workshop_view(
         trouble=workshop.trouble if standing.may(Action.SEE_TROUBLE) else None,
         statistics=workshop.statistics if runs_it else None,
         purge_record=workshop.purge_record if Asker.OPERATOR in standing.askers else None,
+        warnings=list(warnings) if runs_it else [],
         hub_informed=hub_informed,
         server_time=now,
     )

@@ -7,6 +7,7 @@ away; leaves no task behind when the server stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from orchestra_spawner.seat.handlers import KeepHandler, NoticesHandler, SignedI
 from orchestra_spawner.seat.hub_link import HubLink, hub_address
 from orchestra_spawner.seat.notice_board import NoticeBoard
 from orchestra_spawner.seat.notices import page_notices, report_due
+from orchestra_spawner.seat.sign_ins import SignIns, watch_websockets
 
 __all__ = ["Seat", "SeatExtension", "lead_hub_menu_to_workshop"]
 
@@ -30,6 +32,7 @@ LABEXTENSIONS = Path(__file__).parent / "labextension"
 ACTIVITY_KEY = "orchestra_seat"
 NEWS_PLUGIN = "@jupyterlab/apputils-extension:announcements"
 
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 PageConfigHook = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
@@ -40,8 +43,11 @@ def _utcnow() -> datetime:
 class Seat:
     """What the handlers and the tasks share: the server's activity and the hub's newest answer."""
 
-    def __init__(self, web_app: Any, hub: HubLink, board: NoticeBoard, clock: Callable[[], datetime]) -> None:
+    def __init__(self, web_app: Any, hub: HubLink, board: NoticeBoard, clock: Callable[[], datetime], log: Log) -> None:
         self.board = board
+        self._log = log
+        self._reported: datetime | None = None
+        self._report_failed = False
         self._web_app = web_app
         self._hub = hub
         self._clock = clock
@@ -69,6 +75,14 @@ class Seat:
         if answer and report_due(answer, self._last_activity(), self.board.on_hub_clock(self._clock())):
             await self._report()
 
+    async def report_news(self) -> None:
+        """Tell the hub of the newest activity unless it has heard of it: an idle seat reports nothing.
+
+        In place of JupyterHub's own report (6.1: the same moment again and again), as often as that.
+        """
+        if self._reported is None or self._web_app.last_activity() > self._reported:
+            await self._report()
+
     def _last_activity(self) -> datetime:
         moment: datetime = self._web_app.last_activity()
         return self.board.on_hub_clock(moment)
@@ -77,12 +91,16 @@ class Seat:
         self._web_app.settings["last_activity_times"][ACTIVITY_KEY] = self._clock()
 
     async def _report(self) -> bool:
+        moment: datetime = self._web_app.last_activity()
         try:
-            await self._hub.report_activity(self._last_activity())
+            await self._hub.report_activity(self.board.on_hub_clock(moment))
         except HubUnavailable as error:
-            self.board.hub_is_away("activity is reported later", error)
+            level = logging.DEBUG if self._report_failed else logging.WARNING
+            self._log.log(level, "Activity is reported later: %s", error)
+            self._report_failed = True
             return False
-        await self.board.refresh()
+        self._reported, self._report_failed = moment, False
+        self.board.hub_knows_of(self.board.on_hub_clock(moment))
         return True
 
 
@@ -95,9 +113,15 @@ class SeatExtension(ExtensionApp):
         help="The workshop this server is a seat of, from $ORCHESTRA_WORKSHOP_ID. Empty: the extension does nothing."
     ).tag(config=True)
     notice_interval_s = Float(
-        help="""Seconds between two questions to the hub while a page is open (a sixth as often when none is), and
-        between two of the page to this server. Default: $ORCHESTRA_NOTICE_INTERVAL_S or 10. An extension shows in the
-        page after twice this at most; every seat's question costs the hub one token look-up."""
+        help="""Seconds between two questions of the page to this server, and the first pause before the hub is asked
+        again when it is away. Default: $ORCHESTRA_NOTICE_INTERVAL_S or 10. An extension shows in the page after this
+        and a few seconds; the hub itself holds its answer until there is something new."""
+    ).tag(config=True)
+    sign_in_check_s = Float(
+        help="""Seconds between two looks whether people other than the seat's owner are still let in (of the owner's
+        sign-ins the hub tells by itself); their websockets are closed otherwise. Default: $ORCHESTRA_SIGN_IN_CHECK_S or
+        15. Each look costs the hub one token look-up for each such sign-in with an open websocket. With more than 20 a
+        lost role is seen later than after the 30 s that are promised."""
     ).tag(config=True)
     activity_interval_s = Float(
         help="""Seconds between two looks at kernels and terminals. Default: $ORCHESTRA_ACTIVITY_INTERVAL_S or 15. Keep
@@ -115,6 +139,10 @@ class SeatExtension(ExtensionApp):
     @default("activity_interval_s")
     def _default_activity_interval_s(self) -> float:
         return float(os.environ.get("ORCHESTRA_ACTIVITY_INTERVAL_S") or 15)
+
+    @default("sign_in_check_s")
+    def _default_sign_in_check_s(self) -> float:
+        return float(os.environ.get("ORCHESTRA_SIGN_IN_CHECK_S") or 15)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -135,7 +163,7 @@ class SeatExtension(ExtensionApp):
         assert self.serverapp is not None  # linked before any handler is made
         self._hub = HubLink(hub_address(os.environ))
         board = NoticeBoard(self._hub, interval_s=self.notice_interval_s, clock=_utcnow, log=self.log)
-        self._seat = Seat(self.serverapp.web_app, self._hub, board, _utcnow)
+        self._seat = Seat(self.serverapp.web_app, self._hub, board, _utcnow, self.log)
         self.handlers.extend(
             [
                 (r"/orchestra/notices", NoticesHandler, {"seat": self._seat}),
@@ -151,14 +179,27 @@ class SeatExtension(ExtensionApp):
         settings = serverapp.web_app.settings
         settings["page_config_hook"] = lead_hub_menu_to_workshop(settings.get("page_config_hook"), self.workshop_id)
         untrack_background_requests(serverapp.web_app, serverapp.base_url)
+        sign_ins = SignIns(
+            serverapp.identity_provider.hub_auth,  # type: ignore[attr-defined]  # JupyterHub's own, without types
+            owner=os.environ.get("JUPYTERHUB_USER", ""),
+            check_s=self.sign_in_check_s,
+            board=self._seat.board,
+            log=self.log,
+        )
+        watch_websockets(serverapp.web_app, sign_ins)
+        for apps in serverapp.extension_manager.extension_apps.values():
+            for app in apps:
+                if app.has_trait("hub_activity_url"):  # JupyterHub's single-user extension
+                    app.notify_activity = self._seat.report_news
         self._tasks = [
             asyncio.create_task(self._seat.board.keep_fresh(), name="orchestra-seat notices"),
             asyncio.create_task(self._keep_looking(), name="orchestra-seat activity"),
+            asyncio.create_task(sign_ins.keep_checked(), name="orchestra-seat sign-ins"),
         ]
         self.log.info("Seat of workshop %s: notices every %g s.", self.workshop_id, self.notice_interval_s)
 
     async def stop_extension(self) -> None:
-        """Cancel and await both tasks, close the connection."""
+        """Cancel and await all tasks, close the connection."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -40,7 +40,6 @@ class NoticesHandler(_SeatHandler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.seat.board.looked_at()
         self.finish(json.dumps(self.seat.page_notices()))
 
 

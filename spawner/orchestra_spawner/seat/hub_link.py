@@ -6,12 +6,18 @@ Every failure comes out as `HubUnavailable` with a sentence; the token is in no 
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.httputil import url_concat
+from tornado.iostream import IOStream
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.tcpclient import TCPClient
 
 from orchestra_hub.errors import HubUnavailable
 from orchestra_spawner.seat.notices import HubAnswer, read_answer
@@ -48,12 +54,25 @@ def hub_address(env: Mapping[str, str]) -> HubAddress:
     )
 
 
+class _WatchedTCPClient(TCPClient):
+    """Connections on which a hub that is gone without a word (its machine, the network) is noticed: nothing is sent for
+    minutes while it holds an answer."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> IOStream:
+        stream = await super().connect(*args, **kwargs)
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
+            if hasattr(socket, option):
+                stream.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        return stream
+
+
 class HubLink:
     """The hub over HTTP. Whoever makes one closes it."""
 
     def __init__(self, address: HubAddress) -> None:
         self._address = address
-        self._client: AsyncHTTPClient | None = None  # made on the running loop
+        self._client: SimpleAsyncHTTPClient | None = None  # made on the running loop
 
     def close(self) -> None:
         """End open connections."""
@@ -61,9 +80,13 @@ class HubLink:
             self._client.close()
             self._client = None
 
-    async def notices(self) -> HubAnswer:
-        """What the hub says now about this server's workshop."""
-        response = await self._ask(f"{self._address.api_url}/orchestra/notices", None)
+    async def notices(self, *, after: str | None = None, wait_s: float = 0.0) -> HubAnswer:
+        """What the hub says about this server's workshop: now, or with `after`, the version of an earlier answer, once
+        it says something else, at the latest after `wait_s`."""
+        url = f"{self._address.api_url}/orchestra/notices"
+        if after is not None:
+            url = url_concat(url, {"after": after, "wait_s": f"{wait_s:.1f}"})
+        response = await self._ask(url, None, wait_s=0.0 if after is None else wait_s)
         try:
             return read_answer(json.loads(response.body))
         except ValueError as error:
@@ -75,8 +98,10 @@ class HubLink:
         body = {"servers": {self._address.server_name: {"last_activity": moment}}, "last_activity": moment}
         await self._ask(self._address.activity_url, json.dumps(body))
 
-    async def _ask(self, url: str, body: str | None) -> HTTPResponse:
-        self._client = self._client or AsyncHTTPClient(force_instance=True)
+    async def _ask(self, url: str, body: str | None, *, wait_s: float = 0.0) -> HTTPResponse:
+        if self._client is None:
+            self._client = SimpleAsyncHTTPClient(force_instance=True)
+            self._client.tcp_client = _WatchedTCPClient()
         try:
             return await self._client.fetch(
                 HTTPRequest(
@@ -85,7 +110,7 @@ class HubLink:
                     headers={"Authorization": f"token {self._address.token}", "Content-Type": "application/json"},
                     body=body,
                     connect_timeout=CONNECT_TIMEOUT_S,
-                    request_timeout=REQUEST_TIMEOUT_S,
+                    request_timeout=wait_s + REQUEST_TIMEOUT_S,
                     follow_redirects=False,
                     ssl_options=self._address.tls,
                 )

@@ -41,11 +41,17 @@ class WorkshopNotice:
 
 @dataclass(frozen=True)
 class HubAnswer:
-    """One answer of the hub; `workshop` is None for a server that is no seat."""
+    """One answer of the hub; `workshop` is None for a server that is no seat.
+
+    `version` stands for all it says, `sign_ins` for the sign-ins that this seat may have believed: another string once
+    one of them has ended. Both are None from a hub that tells neither.
+    """
 
     server_time: datetime
     workshop: WorkshopNotice | None
     last_activity: datetime | None
+    version: str | None = None
+    sign_ins: str | None = None
 
 
 def read_answer(body: object) -> HubAnswer:
@@ -58,6 +64,8 @@ def read_answer(body: object) -> HubAnswer:
             server_time=_time(body["server_time"]),
             workshop=None if facts is None else _workshop(facts),
             last_activity=None if body.get("last_activity") is None else _time(body["last_activity"]),
+            version=body.get("version"),
+            sign_ins=body.get("sign_ins"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HubUnavailable(f"The hub's answer about notices can't be read: {error!r}.") from error
