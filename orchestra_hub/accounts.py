@@ -17,7 +17,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import bcrypt
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from jupyterhub import orm
@@ -29,6 +28,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from orchestra_hub.errors import Conflict, InvalidInput, NewerData, NotFound, StoreUnavailable
+from orchestra_hub.passwords import PASSWORD_MAX_BYTES, hashed
 
 __all__ = [
     "CLI_TOKEN_NOTE",
@@ -43,7 +43,6 @@ __all__ = [
 
 CLI_TOKEN_NOTE = "orchestra-hub command line"
 MINIMUM_PASSWORD_LENGTH = 8
-_BCRYPT_MAX_BYTES = 72  # bcrypt ignores what is beyond, newer releases refuse it
 _NEWER = "The hub's database was written by a newer release; install that one, or go back to a backup."
 _PASSWORD_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else: typed from a screen
 
@@ -101,9 +100,9 @@ def reset_password(database_url: str, name: str, password: str | None = None) ->
     with _hub_session(database_url) as db:
         info = UserInfo.find(db, name) or UserInfo.find(db, name.lower())
         if info is not None:
-            info.password = _hashed(password)
+            info.password = hashed(password)
         elif orm.User.find(db, name) is not None:
-            db.add(UserInfo(username=name, password=_hashed(password), is_authorized=True))
+            db.add(UserInfo(username=name, password=hashed(password), is_authorized=True))
         else:
             raise NotFound(f"There is no account {name[:80]!r}.")
         db.commit()
@@ -138,7 +137,7 @@ def ensure_cli_token(database_url: str, name: str, token: str | None, scopes: li
 def _add(db: Session, name: str, *, admin: bool, password: str) -> str:
     user = orm.User(name=name, admin=admin)
     db.add(user)
-    db.add(UserInfo(username=name, password=_hashed(password), is_authorized=True))
+    db.add(UserInfo(username=name, password=hashed(password), is_authorized=True))
     db.flush()
     if orm.Role.find(db, "user") is not None:  # a hub has run here; a new one gives roles at its start
         assign_default_roles(db, user)
@@ -156,13 +155,9 @@ def _ensure_client(db: Session) -> None:
 def _checked(password: str) -> str:
     if len(password) < MINIMUM_PASSWORD_LENGTH:
         raise InvalidInput(f"The password is too short: use at least {MINIMUM_PASSWORD_LENGTH} characters.")
-    if len(password.encode()) > _BCRYPT_MAX_BYTES:
-        raise InvalidInput(f"The password is too long: use at most {_BCRYPT_MAX_BYTES} bytes.")
+    if len(password.encode()) > PASSWORD_MAX_BYTES:
+        raise InvalidInput(f"The password is too long: use at most {PASSWORD_MAX_BYTES} bytes.")
     return password
-
-
-def _hashed(password: str) -> bytes:
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt())
 
 
 def knows_revision(revision: str) -> bool:

@@ -14,6 +14,7 @@ OrchestraError
 └── Temporary           a later try can succeed
     ├── StoreUnavailable    the database can't be reached or is locked
     ├── HubUnavailable      the hub's API doesn't answer
+    ├── TooManyAttempts     a password or code was wrong too often
     └── ProvisionFailed     a workshop's resources couldn't be made, read or removed
 ```
 
@@ -36,6 +37,7 @@ __all__ = [
     "StaleVersion",
     "StoreUnavailable",
     "Temporary",
+    "TooManyAttempts",
     "WorkshopFull",
     "WrongState",
 ]
@@ -99,6 +101,10 @@ class StoreUnavailable(Temporary):
 
 class HubUnavailable(Temporary):
     """The hub's API doesn't answer or answers with a server error."""
+
+
+class TooManyAttempts(Temporary):
+    """A password or code was wrong too often; `retry_after_s` says when the next attempt counts."""
 
 
 class ProvisionFailed(Temporary):

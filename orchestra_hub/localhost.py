@@ -34,10 +34,11 @@ def _to_loopback(request: httpx.Request, domains: tuple[str, ...]) -> httpx.Requ
 
 
 class LoopbackTransport(httpx.HTTPTransport):
-    """For `httpx.Client(transport=...)`. `domain`, when given, is one more domain served on this machine."""
+    """For `httpx.Client(transport=...)`. `domain`, when given, is one more domain served on this machine; `address` the
+    one to come from."""
 
-    def __init__(self, domain: str = "localhost") -> None:
-        super().__init__()
+    def __init__(self, domain: str = "localhost", address: str | None = None) -> None:
+        super().__init__(local_address=address)
         self._domains = ("localhost", domain)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

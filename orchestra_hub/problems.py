@@ -16,6 +16,7 @@ from orchestra_hub.errors import (
     OrchestraError,
     StaleVersion,
     Temporary,
+    TooManyAttempts,
     WorkshopFull,
     WrongState,
 )
@@ -63,6 +64,8 @@ def error_of(response: httpx.Response) -> OrchestraError:
         name = problem.type.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
     if status == 409 and name in _BY_NAME:
         return _BY_NAME[name](message)
+    if status == 429 and name == "too-many-attempts":
+        return TooManyAttempts(message, retry_after_s=_retry_after_s(response))
     if status == 429 or status >= 500:
         return Temporary(message, retry_after_s=_retry_after_s(response))
     if status in (400, 422) and problem is not None and problem.errors:

@@ -154,7 +154,7 @@ class WorkshopFacts(_Model):
     prepared: bool
     cancelled_at: AwareDatetime | None
     ended_early: bool
-    instructors: list[str]  # hub user names, sorted
+    instructors: list[str]  # their accounts' keys, sorted: a name used again is nobody's teacher
     template: TemplateSnapshot
     version: int
     trouble: str | None

@@ -39,9 +39,11 @@ class Person:
 
     @classmethod
     @contextmanager
-    def new(cls, platform: Platform, name: str, *, sign_up: bool = True) -> Iterator[Person]:
-        """A person; signed up and in unless told otherwise."""
-        with platform.http(follow_redirects=True) as client:
+    def new(
+        cls, platform: Platform, name: str, *, sign_up: bool = True, address: str | None = None
+    ) -> Iterator[Person]:
+        """A person; signed up and in unless told otherwise. They come from `address`, one of this machine's."""
+        with platform.http(follow_redirects=True, address=address) as client:
             person = cls(platform, name, client)
             if sign_up:
                 answer = person.sign_up()

@@ -141,9 +141,10 @@ class Platform:
         """`http://label.domain:port`."""
         return f"http://{label}.{self.domain}:{self.port}"
 
-    def http(self, **kwargs: Any) -> httpx.Client:
-        """A client for which `*.localhost`, and every name below the platform's domain, is this machine."""
-        return httpx.Client(transport=LoopbackTransport(self.domain), timeout=30, **kwargs)
+    def http(self, address: str | None = None, **kwargs: Any) -> httpx.Client:
+        """A client for which `*.localhost`, and every name below the platform's domain, is this machine; it comes from
+        `address`, one of this machine's."""
+        return httpx.Client(transport=LoopbackTransport(self.domain, address), timeout=30, **kwargs)
 
     def cli(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`orchestra-hub` on this platform's data folder."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from tornado.testing import bind_unused_port
 
+from orchestra_hub.attempts import Attempts
 from orchestra_hub.hub.hosts import Hosts
 from orchestra_hub.hub_api import HubAPI
 from orchestra_hub.localhost import AsyncLoopbackTransport
@@ -203,7 +204,7 @@ async def running_service(folder: Path) -> AsyncIterator[Service]:
         async with HubAPI(wire.url, TOKEN) as hub:
             context = Context(
                 store=store, hub=hub, provisioner=LocalProvisioner(folder), hosts=hosts, clock=clock,
-                templates_root=folder / "templates", defaults=Defaults(),
+                templates_root=folder / "templates", defaults=Defaults(), code_attempts=Attempts(10, 300),
             )  # fmt: skip
             oauth = hub_oauth(
                 api_url=wire.url, api_token=TOKEN, hub_host=hosts.app, prefix=PREFIX, client_id="service-workshops",

@@ -137,7 +137,9 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
             **self.template_vars,
         }
         super().init_tornado_settings()
-        self.tornado_settings["concurrent_spawn_limit"] = 0  # JupyterHub would answer 429 where the queue lets wait
+        settings = self.tornado_settings  # tornado makes a route of its own for JupyterHub's static files
+        ((_, settings["static_handler_class"]),) = with_workshops([("", settings["static_handler_class"])])
+        settings["concurrent_spawn_limit"] = 0  # JupyterHub would answer 429 where the queue lets wait
 
     def init_handlers(self) -> None:
         """JupyterHub's routes, and ours before them."""
@@ -149,7 +151,8 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         """The application, with the hosts below the domain that aren't the hub's."""
         super().init_tornado_application()
         pattern = rf"(?!app\.)[^.]+\.{re.escape(self.hosts.domain)}"
-        self.tornado_application.add_handlers(pattern, subdomain_handlers(self.hub_prefix, self.base_url))
+        elsewhere = subdomain_handlers(self.hub_prefix, self.base_url)
+        self.tornado_application.add_handlers(pattern, with_workshops(elsewhere))
 
     async def start(self) -> None:
         """As JupyterHub; then the starts that an earlier hub didn't get to."""

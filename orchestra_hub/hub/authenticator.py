@@ -1,8 +1,15 @@
 """Sign-in with a name and a password kept by the hub.
 
-Nobody gains a place, a role or admin by choosing a name: nobody is an admin by configuration here. Admins are made in
-the database before sign-up opens (`orchestra_hub.accounts`), so neither `admin_users` nor `allowed_users` names anybody
-whom sign-up would then authorise.
+Guarantees:
+
+- Nobody gains a place, a role or admin by choosing a name: nobody is an admin by configuration here. Admins are made in
+  the database before sign-up opens (`orchestra_hub.accounts`), so neither `admin_users` nor `allowed_users` names
+  anybody whom sign-up would then authorise.
+- An unknown name, a wrong password, one that is too long and an account that wasn't let in get the same answer after
+  the same work: one bcrypt run, outside the event loop.
+- Wrong passwords are counted per account and address together (`orchestra_hub.attempts`), at every door that takes one:
+  the sign-in page, the Hub API's request for a token, the page that changes a password.
+- The database's session is used by the event loop alone; what was read before hashing is read again after it.
 """
 
 from __future__ import annotations
@@ -12,134 +19,47 @@ from typing import Any
 
 from jupyterhub import orm
 from nativeauthenticator import NativeAuthenticator
-from nativeauthenticator.handlers import (
-    ChangePasswordHandler,
-    DiscardHandler,
-    LoginHandler,
-    SignUpHandler,
-    ToggleAuthorizationHandler,
-)
-from tornado import web
-from tornado.httputil import HTTPServerRequest
-from traitlets import default
+from nativeauthenticator.orm import UserInfo
+from traitlets import Instance, Integer, default
 
-from orchestra_hub.web import policy_for_sign_in
+from orchestra_hub.attempts import Attempts
+from orchestra_hub.hub.account_pages import JustMade, with_our_pages
+from orchestra_hub.passwords import Passwords
 
 __all__ = ["OrchestraNativeAuthenticator"]
 
 _NAME_MAX = 64
 
 
-class _StrictPage:
-    """Before a handler of nativeauthenticator whose page is ours: nothing inline, nothing from elsewhere."""
-
-    settings: dict[str, Any]
-
-    @property
-    def content_security_policy(self) -> str:
-        return policy_for_sign_in(self.settings["orchestra_hosts"].origin("*"))
-
-
-class _Login(_StrictPage, LoginHandler):  # type: ignore[misc]  # nativeauthenticator has no types
-    """Sign-in page."""
-
-    async def post(self) -> None:
-        """Sign in and go on to `next`, or the form again with one message for every kind of refusal.
-
-        nativeauthenticator's own uses `statsd`, which JupyterHub 6 no longer has.
-        """
-        data = {name: self.get_body_argument(name, "", strip=False) for name in ("username", "password", "2fa")}
-        user = await self.login_user(data)
-        if user is None:
-            self.set_status(403)
-            self.finish(await self._render("The name or the password is not right.", data["username"]))
-            return
-        self._jupyterhub_user = user
-        self.redirect(self.get_next_url(user))
-
-
-class _SignUp(_StrictPage, SignUpHandler):  # type: ignore[misc]  # nativeauthenticator has no types
-    """Sign-up page: a new account is signed in at once and led on to `next`."""
-
-    async def get(self) -> None:
-        """The empty form; 404 when sign-up is closed."""
-        await self._show(200)
-
-    async def post(self) -> None:
-        """Make the account, or the form again, filled, with what to change."""
-        name = self.authenticator.normalize_username(self.get_body_argument("username", "", strip=False))
-        password = self.get_body_argument("signup_password", "", strip=False)
-        problem = self._problem(name, password, self.get_body_argument("signup_password_confirmation", "", strip=False))
-        if problem is None and self.authenticator.create_user(name, password) is None:
-            problem = "That name is taken. Choose another."
-        if problem is not None:
-            await self._show(422, problem, name)
-            return
-        user = await self.login_user({"username": name, "password": password})
-        if user is None:  # an operator has to let them in first
-            await self._show(200, notice="Your account is made. An administrator has to let you in first.")
-            return
-        self._jupyterhub_user = user
-        self.redirect(self.get_next_url(user))
-
-    def _problem(self, name: str, password: str, again: str) -> str | None:
-        authenticator = self.authenticator
-        if not authenticator.validate_username(name):
-            return (
-                "That name can't be used: take 1 to 64 letters and digits (a to z), with . _ - or @ between them, "
-                "beginning and ending with a letter or digit."
-            )
-        if len(password) < authenticator.minimum_password_length:
-            return f"The password is too short: take at least {authenticator.minimum_password_length} characters."
-        if not authenticator.is_password_strong(password):
-            return "That password is one of the most common ones. Choose another."
-        if password != again:
-            return "The two passwords are not the same."
-        return None
-
-    async def _show(self, status: int, problem: str = "", name: str = "", notice: str = "") -> None:
-        if not self.authenticator.enable_signup:
-            raise web.HTTPError(404)
-        self.set_status(status)
-        html = await self.render_template(
-            "signup.html", problem=problem, username=name, notice=notice, next=self.get_argument("next", ""),
-            minimum_password_length=self.authenticator.minimum_password_length,
-        )  # fmt: skip
-        self.finish(html)
-
-
-class _ChangePassword(_StrictPage, ChangePasswordHandler):  # type: ignore[misc]  # nativeauthenticator has no types
-    """Change-password page."""
-
-
-class _FromOurPages:
-    """Before a handler of nativeauthenticator that changes something on a mere GET: only from a link on a page of ours.
-
-    Otherwise a page in any seat could let people in, or throw accounts out, by an image an administrator looks at.
-    """
-
-    request: HTTPServerRequest
-    settings: dict[str, Any]
-
-    async def prepare(self) -> None:
-        await super().prepare()  # type: ignore[misc]  # the handler's, next in line
-        headers = self.request.headers
-        ours = f"{self.settings['orchestra_hosts'].app}/"
-        site = headers.get("Sec-Fetch-Site")  # not sent over plain http except to this machine: then the referrer tells
-        if not (site == "same-origin" if site else headers.get("Referer", "").startswith(ours)):
-            raise web.HTTPError(403, "This is done with a button on the hub's page of accounts.")
-
-
-class _Authorize(_FromOurPages, ToggleAuthorizationHandler):  # type: ignore[misc]  # nativeauthenticator has no types
-    """Lets an account in, or out again."""
-
-
-class _Discard(_FromOurPages, DiscardHandler):  # type: ignore[misc]  # nativeauthenticator has no types
-    """Throws away an account that was never let in."""
-
-
 class OrchestraNativeAuthenticator(NativeAuthenticator):  # type: ignore[misc]  # nativeauthenticator has no types
-    """nativeauthenticator with the product's pages and stricter names."""
+    """nativeauthenticator with the product's pages, stricter names, and passwords that are hard to guess."""
+
+    password_attempts = Integer(
+        10,
+        min=1,
+        config=True,
+        help="""
+        How many wrong passwords for one account from one address within `password_attempts_window_s` are answered;
+        then 429 until the oldest of them is that old. Low enough that guessing leads nowhere, high enough for people.
+        Counts of account and address together: a class behind one address gets in, and nobody can lock somebody out
+        from elsewhere. Behind another proxy than `up`'s all people may seem to have one address; then anybody can keep
+        an account from signing in.
+        """,
+    )
+    password_attempts_window_s = Integer(
+        300, min=1, config=True, help="For how many seconds a wrong password counts against `password_attempts`."
+    )
+
+    passwords = Instance(Passwords, help="Hashes outside the event loop.")
+    attempts = Instance(Attempts, help="Counts wrong passwords.")
+
+    @default("passwords")
+    def _passwords_default(self) -> Passwords:
+        return Passwords()
+
+    @default("attempts")
+    def _attempts_default(self) -> Attempts:
+        return Attempts(self.password_attempts, self.password_attempts_window_s)
 
     @default("allow_all")
     def _allow_all_default(self) -> bool:
@@ -176,16 +96,77 @@ class OrchestraNativeAuthenticator(NativeAuthenticator):  # type: ignore[misc]  
             return False
         return bool(super().validate_username(username))
 
+    async def authenticate(self, handler: Any, data: Any) -> Any:
+        """The account's name, or None; raises `TooManyAttempts`. `data` holds `username`, `password`, perhaps `2fa`.
+
+        nativeauthenticator's own `allowed_failed_logins`, which locks an account for everybody, plays no part.
+        """
+        if isinstance(data.get("password"), JustMade):
+            made = self.get_user(data["password"].name)
+            return made.username if made is not None and made.is_authorized else None
+        username, password, code = data.get("username"), data.get("password"), data.get("2fa") or ""
+        if not (isinstance(username, str) and isinstance(password, str) and isinstance(code, str)):
+            return None
+        name = self.normalize_username(username)
+        if not await self.is_password_of(name, password, handler.request.remote_ip, code=code):
+            return None
+        return name
+
+    async def is_password_of(self, name: str, password: str, address: str, *, code: str | None = None) -> bool:
+        """Whether an account has this password and, unless `code` is None, may sign in with it (and its second factor).
+
+        An attempt of the account from `address`: raises `TooManyAttempts`.
+        """
+        with self.attempts.one(name[: _NAME_MAX + 1], address) as attempt:
+            before = self.get_user(name)
+            kept = None if before is None else bytes(before.password)
+            fits = await self.passwords.fits(password, kept)
+            now = self.get_user(name)  # while the hash was made it may have been changed, or the account removed
+            same = fits and now is not None and bytes(now.password) == kept
+            attempt.right = same and (code is None or _may_sign_in(now, code))
+        return attempt.right
+
+    async def make_account(self, name: str, password: str) -> bool:
+        """Make an account; False when the name is taken, be it just now, or by a user of the hub without a password.
+
+        Whoever asks has checked both by our rules.
+        """
+        if self._is_taken(name):
+            return False
+        kept = await self.passwords.hashed(password)
+        if self._is_taken(name):
+            return False
+        self.db.add(UserInfo(username=name, password=kept, is_authorized=self.open_signup))
+        self.db.commit()
+        return True
+
+    def _is_taken(self, name: str) -> bool:
+        return self.user_exists(name) or orm.User.find(self.db, name) is not None
+
+    async def set_password(self, name: str, password: str) -> bool:
+        """Give an account another password; False when there is no such account (any more)."""
+        kept = await self.passwords.hashed(password)
+        info = self.get_user(name)
+        if info is None:
+            return False
+        info.password = kept
+        self.db.commit()
+        return True
+
     def create_user(self, username: str, password: str, **kwargs: Any) -> Any:
-        """Make an account; None when the name is taken, also by a user of the hub who has no password here."""
+        """nativeauthenticator's way to make an account, which hashes where it stands; None when the name is taken.
+
+        Pages use `make_account`.
+        """
         if orm.User.find(self.db, self.normalize_username(username)) is not None:
             return None
         return super().create_user(username, password, **kwargs)
 
     def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
         """nativeauthenticator's pages, those of learners with our look."""
-        ours = {
-            LoginHandler: _Login, SignUpHandler: _SignUp, ChangePasswordHandler: _ChangePassword,
-            ToggleAuthorizationHandler: _Authorize, DiscardHandler: _Discard,
-        }  # fmt: skip
-        return [(route[0], ours.get(route[1], route[1]), *route[2:]) for route in super().get_handlers(app)]
+        return with_our_pages(super().get_handlers(app))
+
+
+def _may_sign_in(info: Any, code: str) -> bool:
+    """Whether an account whose password was right is let in; `code` is its second factor's, where it has one."""
+    return bool(info.is_authorized) and (not info.has_2fa or bool(info.is_valid_token(code)))

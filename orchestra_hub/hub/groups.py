@@ -126,4 +126,4 @@ class HubWorkshops:
 def _role(orm_user: orm.User, group: orm.Group, facts: WorkshopFacts) -> Role | None:
     if group not in orm_user.groups:
         return None
-    return Role.INSTRUCTOR if orm_user.name in facts.instructors else Role.LEARNER
+    return Role.INSTRUCTOR if account_of(orm_user).key in facts.instructors else Role.LEARNER

@@ -27,7 +27,7 @@ from orchestra_hub.hub.queue import StartQueue
 from orchestra_hub.hub.seams import refused
 from orchestra_hub.hub.views import SeatView, public_view, seat_view, unknown_view
 from orchestra_hub.ids import server_name
-from orchestra_hub.web import CONTENT_SECURITY_POLICY, static_folder
+from orchestra_hub.web import CONTENT_SECURITY_POLICY, from_our_pages, static_folder
 from orchestra_hub.workshop import Role, WorkshopFacts
 
 __all__ = ["page_handlers"]
@@ -292,16 +292,22 @@ class SeatUrl(_ToSeatPage, UserUrlHandler):  # type: ignore[misc]  # jupyterhub 
 
 
 class SeatSpawn(_ToSeatPage, SpawnHandler):  # type: ignore[misc]  # jupyterhub has no types
-    """`/hub/spawn/{name}/{server}`: a link never starts a seat, the page's button does."""
+    """`/hub/spawn/{name}/{server}`: a link never starts a seat, the page's button does.
+
+    JupyterHub starts an ordinary server on a mere GET; that is done for links on the hub's own pages alone, or a page
+    in any seat could start servers by an image.
+    """
 
     @web.authenticated
     async def get(self, user_name: str | None = None, server_name: str = "") -> None:
-        """As JupyterHub, except for one's own seat."""
+        """As JupyterHub, except for one's own seat; from elsewhere to the page with the button."""
         page = self.seat_page(user_name, server_name or "", self.get_query_argument("next", ""))
-        if page is None:
+        if page is not None:
+            self.redirect(page)
+        elif from_our_pages(self.request.headers, self.settings["orchestra_hosts"].app):
             await super().get(user_name, server_name)
         else:
-            self.redirect(page)
+            self.redirect(url_path_join(self.hub.base_url, "home"))
 
 
 class SeatSpawnPending(_ToSeatPage, SpawnPendingHandler):  # type: ignore[misc]  # jupyterhub has no types
@@ -363,6 +369,8 @@ def page_handlers() -> list[tuple[Any, ...]]:
         (rf"{workshop}/(|home|logout|spawn|user-redirect)(/.*)?", SeatMenu),
         (r"/orchestra/static/(.*)", CacheControlStaticFilesHandler, {"path": static_folder()}),
         (r"/user/(?P<user_name>[^/]+)(?P<user_path>/.*)?", SeatUrl),
+        (r"/spawn", SeatSpawn),
+        (r"/spawn/([^/]+)", SeatSpawn),
         (r"/spawn/([^/]+)/([^/]+)", SeatSpawn),
         (r"/spawn-pending/([^/]+)/([^/]+)", SeatSpawnPending),
         (r"/api/oauth2/authorize", SeatAuthorize),

@@ -11,7 +11,13 @@
 | `WorkshopHandlerMixin.server_model` | builds its own `url` | the seat's URL |
 | `WorkshopHandlerMixin._redirect_to_user_server` | redirects to the user's host | the seat's host |
 | `WorkshopHandlerMixin._set_cookie`, `clear_cookie` | the session id also below the hub's host | the hub's host alone |
-| `WorkshopHandlerMixin._check_named_server_request` | any free name | not the name of a workshop one isn't in |
+| `WorkshopHandlerMixin._check_named_server_request` | any free name | a seat's only for those who may start it now |
+| `SeatServerAPI.put`, `patch` | makes, renames, edits | seats are made by starting them, and stay as they are |
+| `SeatServerAPI.post` | takes user options and a display name | a seat's come from its workshop |
+| `SeatServerAPI.delete` | removes whatever one may stop | seats are removed by the platform and by admins |
+| `AccountAPI.delete` | gives up half-way while a named server runs | all servers stop before anything is removed |
+| `WorkshopHandlerMixin.content_security_policy`, `set_default_headers` | frames alone | nothing from elsewhere |
+| `PlainFile` | static files without such headers | the same |
 | `SeatRouteMixin.delete_user` | builds the route from `user.proxy_spec` | the seat's own route |
 | `subdomain_hook` | a subdomain of the hub's for each user and service | services on the hub's host |
 
@@ -26,8 +32,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jupyterhub import orm
+from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.proxy import Proxy
+from jupyterhub.scopes import needs_scope
 from jupyterhub.user import User, UserDict
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
@@ -36,9 +44,13 @@ from orchestra_hub.hub.groups import HubWorkshops, MemberOf, is_workshop_group
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
 from orchestra_hub.hub.queue import Asked, StartQueue
 from orchestra_hub.ids import seat_label
+from orchestra_hub.web import policy_for_jupyterhub
 
 __all__ = [
+    "AccountAPI",
+    "PlainFile",
     "SeatRouteMixin",
+    "SeatServerAPI",
     "WorkshopHandlerMixin",
     "WorkshopUser",
     "WorkshopUserDict",
@@ -165,6 +177,20 @@ class WorkshopHandlerMixin:
         kwargs.pop("domain", None)
         super().clear_cookie(cookie_name, **kwargs)  # type: ignore[misc]
 
+    @property
+    def content_security_policy(self) -> str:
+        """JupyterHub's policy, and nothing from elsewhere: pages of ours have a stricter one of their own."""
+        policy: str = super().content_security_policy  # type: ignore[misc]
+        if "default-src" in policy:
+            return policy
+        return f"{policy}; {policy_for_jupyterhub(self.settings['orchestra_hosts'].origin('*'))}"
+
+    def set_default_headers(self) -> None:
+        """JupyterHub's headers, and none of its answers is taken for something else than it says it is."""
+        super().set_default_headers()  # type: ignore[misc]
+        self.set_header("X-Content-Type-Options", "nosniff")  # type: ignore[attr-defined]
+        self.set_header("Referrer-Policy", "same-origin")  # type: ignore[attr-defined]
+
     def server_model(self, spawner: Any, *, user: Any = None) -> dict[str, Any]:
         """JupyterHub's model of a server, with the URL it is really at."""
         model: dict[str, Any] = super().server_model(spawner, user=user)  # type: ignore[misc]
@@ -212,21 +238,111 @@ class WorkshopHandlerMixin:
             member: MemberOf | None = user.workshops.member(user.orm_user, workshop_id)
             if member is None or member.role is None:
                 raise refused("That server's name belongs to a workshop you aren't enrolled in.")
+            refusal = member.refusal(self.settings["orchestra_clock"]())
+            if refusal is not None:  # before JupyterHub writes down a server that isn't started
+                raise refused(refusal)
             check_limit = False
         await super()._check_named_server_request(  # type: ignore[misc]
             user, server_name, display_name, check_limit
         )
 
 
+class PlainFile:
+    """Before a handler of static files: nothing in them runs or loads anything, and they are what they say they are."""
+
+    def set_default_headers(self) -> None:
+        """As for pages; stylesheets and scripts aren't held back by it where a page uses them."""
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")  # type: ignore[attr-defined]
+        self.set_header("X-Content-Type-Options", "nosniff")  # type: ignore[attr-defined]
+
+
+class SeatServerAPI(WorkshopHandlerMixin, UserServerAPIHandler):  # type: ignore[misc]  # jupyterhub has no types
+    """`/hub/api/users/{name}/servers/{server}`: people start and stop their seats by it, and change nothing else.
+
+    JupyterHub lets everybody do all of it with their own servers: `self` holds `servers`.
+    """
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]  # jupyterhub has no types
+    async def put(self, user_name: str, server_name: str = "") -> None:
+        """As JupyterHub, but not for a seat."""
+        self._refuse_for_seats("A notebook in a workshop is made by starting it.", server_name)
+        await super().put(user_name, server_name)
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]  # as above
+    async def post(self, user_name: str, server_name: str = "") -> None:
+        """As JupyterHub; a seat takes neither options nor a name."""
+        body = self.get_json_body()
+        if body and not (isinstance(body, dict) and not any(body.values())):
+            self._refuse_for_seats(
+                "What a notebook in a workshop is comes from its workshop: send no body.", server_name
+            )
+        await super().post(user_name, server_name)
+
+    @needs_scope("start:servers")  # type: ignore[untyped-decorator]  # as above
+    async def patch(self, user_name: str, server_name: str = "") -> None:
+        """As JupyterHub, but neither from nor to a seat."""
+        body = self.get_json_body()
+        wanted = body.get("name") if isinstance(body, dict) else None
+        names = [server_name, *([wanted] if isinstance(wanted, str) else [])]
+        self._refuse_for_seats("A notebook in a workshop keeps its name and what it is.", *names)
+        await super().patch(user_name, server_name)
+
+    @needs_scope("delete:servers")  # type: ignore[untyped-decorator]  # as above
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """As JupyterHub; a seat is stopped by its owner, and removed by services and admins alone."""
+        body = self.get_json_body()
+        removing = isinstance(body, dict) and bool(body.get("remove"))
+        if removing and isinstance(self.current_user, User) and not self.current_user.admin:
+            self._refuse_for_seats("A notebook in a workshop goes with its workshop. You can stop it.", server_name)
+        await super().delete(user_name, server_name)
+
+    def _refuse_for_seats(self, sentence: str, *server_names: str) -> None:
+        workshops: HubWorkshops = self.settings["orchestra_workshops"]
+        for name in server_names:
+            if workshops.id_of_server(name) is not None:
+                self.log.info("refused to change a seat server=%s by=%s", name, self.current_user.name)
+                raise refused(sentence)
+
+
+class AccountAPI(WorkshopHandlerMixin, UserAPIHandler):  # type: ignore[misc]  # jupyterhub has no types
+    """`/hub/api/users/{name}`."""
+
+    @needs_scope("delete:users")  # type: ignore[untyped-decorator]  # as above
+    async def delete(self, user_name: str) -> None:
+        """As JupyterHub, once every server of the account has stopped.
+
+        JupyterHub takes the password away, then finds that a named server runs, and leaves the rest.
+        """
+        user = self.find_user(user_name)
+        if user is not None and user.name != self.current_user.name:
+            await self._stop_all(user)
+        await super().delete(user_name)
+
+    async def _stop_all(self, user: WorkshopUser) -> None:
+        active = [(name, spawner) for name, spawner in user.spawners.items() if spawner.active]
+        for name, spawner in active:
+            if spawner.pending == "spawn":
+                spawner._spawn_future.cancel()
+                await asyncio.wait([spawner._spawn_future], timeout=_CANCEL_S)
+            if spawner.active and not spawner.pending:
+                await self.stop_single_user(user, name)
+        if any(spawner.active for _, spawner in active):
+            raise refused("Servers of this account are still stopping. Try again in a few seconds.", 409)
+
+
+_CANCEL_S = 10
+
+
 def with_workshops(handlers: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The same routes with `WorkshopHandlerMixin` before each of JupyterHub's handler classes."""
-    made: dict[type, type] = {}
+    """The same routes, with `WorkshopHandlerMixin` before JupyterHub's handlers, `PlainFile` before static files'."""
+    made: dict[type, type] = {UserServerAPIHandler: SeatServerAPI, UserAPIHandler: AccountAPI}
 
     def mixed(cls: type) -> type:
-        if not issubclass(cls, BaseHandler) or issubclass(cls, WorkshopHandlerMixin):
+        first = WorkshopHandlerMixin if issubclass(cls, BaseHandler) else PlainFile
+        if not issubclass(cls, BaseHandler | web.StaticFileHandler) or issubclass(cls, first):
             return cls
         if cls not in made:
-            made[cls] = type(cls.__name__, (WorkshopHandlerMixin, cls), {"__module__": cls.__module__})
+            made[cls] = type(cls.__name__, (first, cls), {"__module__": cls.__module__})
         return made[cls]
 
     return [(route[0], mixed(route[1]), *route[2:]) for route in handlers]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.apihandlers.users import UserAPIHandler, UserServerAPIHandler
 from jupyterhub.handlers.base import BaseHandler, UserUrlHandler
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import Spawner, SpawnException
@@ -18,7 +19,14 @@ from jupyterhub.user import User, UserDict
 
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
-from orchestra_hub.hub.seams import WorkshopHandlerMixin, WorkshopUserDict, subdomain_hook, with_workshops
+from orchestra_hub.hub.seams import (
+    AccountAPI,
+    SeatServerAPI,
+    WorkshopHandlerMixin,
+    WorkshopUserDict,
+    subdomain_hook,
+    with_workshops,
+)
 from orchestra_hub.ids import server_name
 from orchestra_hub.templates import builtin_templates_root, snapshot
 from orchestra_hub.workshop import HUB_PROPERTY, JoinPolicy, State, WorkshopFacts
@@ -49,6 +57,13 @@ SEAMS: list[tuple[str, Any, list[str]]] = [
         BaseHandler._check_named_server_request,
         ["self", "user", "server_name", "display_name", "check_limit"],
     ),
+    ("UserServerAPIHandler.put", UserServerAPIHandler.put, ["self", "user_name", "server_name"]),
+    ("UserServerAPIHandler.post", UserServerAPIHandler.post, ["self", "user_name", "server_name"]),
+    ("UserServerAPIHandler.patch", UserServerAPIHandler.patch, ["self", "user_name", "server_name"]),
+    ("UserServerAPIHandler.delete", UserServerAPIHandler.delete, ["self", "user_name", "server_name"]),
+    ("UserAPIHandler.delete", UserAPIHandler.delete, ["self", "user_name"]),
+    ("BaseHandler.set_default_headers", BaseHandler.set_default_headers, ["self"]),
+    ("BaseHandler.content_security_policy", BaseHandler.content_security_policy.fget, ["self"]),
     ("Proxy.delete_user", Proxy.delete_user, ["self", "user", "server_name"]),
     ("Spawner.run_post_stop_hook", Spawner.run_post_stop_hook, ["self"]),
     (
@@ -154,6 +169,13 @@ def test_every_handler_of_jupyterhub_is_mixed() -> None:
     for route in routes:
         if issubclass(route[1], BaseHandler):
             assert issubclass(route[1], WorkshopHandlerMixin), f"{route[1]} lacks the mixin"
+    used = [route[1] for route in routes]
+    assert used.count(SeatServerAPI) == 2, "SeatServerAPI: servers have other routes now (a server, a named server)"
+    assert used.count(AccountAPI) == 1, "AccountAPI: accounts have other routes now"
+    ours = (SeatServerAPI, AccountAPI)
+    for theirs in (UserServerAPIHandler, UserAPIHandler):
+        others = [cls for cls in used if issubclass(cls, theirs) and cls not in ours]
+        assert not others, f"{others} do what {theirs} does, without our refusals"
 
 
 # --- on a running platform ---------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ def seat(name: str, *, active: bool = True, pending: str | None = None, life: in
 
 
 def group(workshop: Workshop, *members: str, instructors: tuple[str, ...] = ()) -> HubGroup:
-    return HubGroup(workshop.id, frozenset(members), facts_of(workshop, list(instructors)))
+    keys = [account(name).key for name in instructors]
+    return HubGroup(workshop.id, frozenset(members), facts_of(workshop, keys))
 
 
 def seen(
@@ -56,7 +57,7 @@ def test_the_group_is_made_again_and_everybody_added_again() -> None:
 def test_changed_facts_are_written_and_name_the_instructors() -> None:
     old = group(OPEN.model_copy(update={"expires_at": DURING}), "grace")
     steps = plan.plan(OPEN, seen(old, places=(place("grace", role=Role.INSTRUCTOR),)), DURING)
-    assert steps == [plan.WriteFacts(facts_of(OPEN, ["grace"]))]
+    assert steps == [plan.WriteFacts(facts_of(OPEN, [account("grace").key]))]
 
 
 def test_damaged_facts_are_written_anew() -> None:

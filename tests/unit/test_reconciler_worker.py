@@ -109,7 +109,9 @@ async def test_a_whole_life(bench: Bench) -> None:
     bench.enrol(workshop, "ada")
     await bench.turn()
     assert bench.again(workshop).state is State.SCHEDULED
-    assert bench.facts(workshop).state is State.SCHEDULED and bench.facts(workshop).instructors == ["grace"]
+    assert bench.facts(workshop).state is State.SCHEDULED and bench.facts(workshop).instructors == [
+        bench.wire.key("grace")
+    ]
     assert bench.wire.groups[workshop.id].members == {"ada", "grace"}
     assert all(place.in_hub for place in bench.store.enrolments(workshop.id))
 

@@ -323,7 +323,7 @@ async def test_an_owner_takes_an_instructors_place(service: Service) -> None:
         assert done.headers["location"].endswith("?done=teach")
         after = _page(await browser.get(made["id"]), 200, "My notebook")
         assert 'id="teach"' not in after.text
-    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == ["grace"]
+    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == [service.wire.key("grace")]
 
 
 async def test_a_change_while_the_hub_is_away_is_made(service: Service) -> None:

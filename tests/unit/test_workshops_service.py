@@ -449,7 +449,7 @@ async def test_the_roster(service: Service) -> None:
     assert {(item["user"], item["role"]) for item in roster["items"]} == {("ada", "learner"), ("bob", "instructor")}
     assert [(item["label"], item["url"]) for item in roster["invitations"]] == [("Nobody Yet", None)]
     assert "key" not in json.dumps(roster)
-    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == ["bob"]
+    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == [service.wire.key("bob")]
     assert (await service.api("bob", "DELETE", f"{path}/ada")).status_code == 204
     _problem(await service.api("bob", "DELETE", f"{path}/ada"), 404, "not-found")
     _problem(await service.api("bob", "DELETE", f"{path}/%00"), 404, "not-found")
@@ -465,7 +465,7 @@ async def test_an_invitation_works_once(service: Service) -> None:
     token = invited["invitation"]["url"].split("invitation=")[1]
     answer = await service.join("ada", made["id"], invitation=token)
     assert (answer.status_code, answer.json()["role"]) == (200, "instructor")
-    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == ["ada"]
+    assert service.wire.groups[made["id"]].properties["orchestra"]["instructors"] == [service.wire.key("ada")]
     _problem(await service.join("bob", made["id"], invitation=token), 403, "not-allowed")
 
 

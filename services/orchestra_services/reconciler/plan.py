@@ -175,7 +175,7 @@ def _is_gone(enrolment: Enrolment, accounts: Mapping[str, str | None]) -> bool:
 
 def _group_steps(workshop: Workshop, seen: Seen, enrolled: list[Enrolment]) -> list[Step]:
     steps: list[Step] = []
-    facts = facts_of(workshop, [place.user_name for place in enrolled if place.role is Role.INSTRUCTOR])
+    facts = facts_of(workshop, [place.account_key for place in enrolled if place.role is Role.INSTRUCTOR])
     if seen.group is None:
         steps.append(EnsureGroup(facts))
     elif seen.group.facts != facts:

@@ -79,7 +79,15 @@ class _Api(RequestHandler):
         if route is None or (self.request.method == "HEAD" and isinstance(route.response, str)):
             raise WrongMethod(self.request.method or "", self._allowed())
         person = None if route.public else await self.who_asks()
-        call = Call(self._context, person, path, self._body(route), self._query(route), self._document)
+        call = Call(
+            self._context,
+            person,
+            path,
+            self._body(route),
+            self._query(route),
+            self._document,
+            self.request.remote_ip or "",
+        )
         result = await route.handler(call)
         if isinstance(result, Download):
             await send(self, result)

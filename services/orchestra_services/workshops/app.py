@@ -16,10 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tornado.httpserver import HTTPServer
-from traitlets import Float, Type, Unicode, default
+from traitlets import Float, Integer, Type, Unicode, default
 from traitlets.config import Application, catch_config_error
 
 from orchestra_hub import __version__
+from orchestra_hub.attempts import Attempts
 from orchestra_hub.dates import utcnow
 from orchestra_hub.errors import InvalidInput, OrchestraError
 from orchestra_hub.hub.hosts import Hosts
@@ -99,6 +100,19 @@ class WorkshopsApp(Application):
         Hub group whose members may create workshops, besides operators. Whoever may change that group's members decides
         who uses the platform's machines; an authenticator with `manage_groups` is such a one.
         """,
+    )
+    code_attempts = Integer(
+        10,
+        min=1,
+        config=True,
+        help="""
+        How many wrong join codes and invitations of one account from one address within `code_attempts_window_s` are
+        answered; then 429 until the oldest of them is that old. Right ones aren't counted. Each process of the service
+        counts for itself.
+        """,
+    )
+    code_attempts_window_s = Integer(
+        300, min=1, config=True, help="For how many seconds a wrong code counts against `code_attempts`."
     )
     provisioner_class = Type(
         "orchestra_spawner.local_provisioner.LocalProvisioner",
@@ -209,6 +223,7 @@ class WorkshopsApp(Application):
                     clock=utcnow,
                     templates_root=Path(self.templates_root),
                     defaults=Defaults(self.default_warning_min, self.default_lead_time_min),
+                    code_attempts=Attempts(self.code_attempts, self.code_attempts_window_s),
                 )
                 secret = cookie_secret(self.hub_api_token)
                 application = make_application(context, self.door(hub, hosts), prefix=PREFIX, cookie_secret=secret)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from orchestra_hub.attempts import Attempts
 from orchestra_hub.dates import Clock
 from orchestra_hub.errors import HubUnavailable, NotAllowed, NotFound, OrchestraError
 from orchestra_hub.hub.hosts import Hosts
@@ -102,6 +103,7 @@ class Context:
     clock: Clock
     templates_root: Path
     defaults: Defaults
+    code_attempts: Attempts
 
     @property
     def now(self) -> datetime:
@@ -129,7 +131,7 @@ class Context:
         """Whether the hub heard at once what it is to know of the workshop; if not, the reconciler tells it."""
         workshop = await asyncio.to_thread(self.store.workshop, workshop_id)
         places = await asyncio.to_thread(self.store.enrolments, workshop_id)
-        facts = facts_of(workshop, [place.user_name for place in places if place.role is Role.INSTRUCTOR])
+        facts = facts_of(workshop, [place.account_key for place in places if place.role is Role.INSTRUCTOR])
         over = effective_state(workshop, self.now) not in LIVING  # its group may be gone: never made again
         return await self.at_once(
             self._tell_if_there(facts) if over else self.hub.ensure_group(facts), "facts", workshop_id

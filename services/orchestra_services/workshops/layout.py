@@ -198,9 +198,9 @@ class Callback(_Rendered, HubOAuthCallbackHandler):  # type: ignore[misc]  # jup
 class Static(StaticFileHandler):
     """Stylesheet, scripts, icon."""
 
-    def set_extra_headers(self, path: str) -> None:
+    def set_default_headers(self) -> None:
         """Nothing in them may load anything, and they are asked for again when they change."""
         self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Content-Security-Policy", "default-src 'none'")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
         self.set_header("Cache-Control", "no-cache")
         self.clear_header("Server")

@@ -34,6 +34,7 @@ _DESCRIPTIONS = {
     413: "The body is larger than 1 MiB.",
     415: "The body isn't `application/json`.",
     422: "Fields can't be accepted; `errors` says which and why.",
+    429: "Too many wrong codes or invitations from this account and address; try again after `Retry-After` seconds.",
     500: "A fault of ours.",
     503: "The database or the hub doesn't answer; try again after `Retry-After` seconds.",
 }
@@ -57,6 +58,8 @@ def error_statuses(route: Route) -> tuple[int, ...]:
         statuses |= {400, 422}
     if route.conflicts is not None:
         statuses.add(409)
+    if route.guessable:
+        statuses.add(429)
     return tuple(sorted(statuses - set(route.statuses)))
 
 

@@ -17,6 +17,7 @@ from orchestra_hub.errors import (
     NotFound,
     OrchestraError,
     StaleVersion,
+    TooManyAttempts,
     WorkshopFull,
     WrongState,
 )
@@ -102,9 +103,12 @@ class JoinPage(Page):
         invitation = self.get_body_argument("invitation", "").strip()
         try:
             wanted = Join(code=code or None, invitation=invitation or None)
-            await people.join(self.context, standing, wanted)
+            await people.join(self.context, standing, wanted, self.request.remote_ip or "")
         except ValidationError:
             self._again(standing, NotAllowed("The code is wrong. Check it, or ask your instructor for the join link."))
+        except TooManyAttempts as error:
+            self.set_header("Retry-After", str(error.retry_after_s))
+            self._again(standing, error, status=429)
         except (NotAllowed, Conflict) as error:
             if isinstance(error, NotAllowed) and standing.workshop.join_policy is JoinPolicy.CODE and not invitation:
                 self._again(standing, error)
@@ -137,8 +141,9 @@ class JoinPage(Page):
             action=f"{self.site.prefix}join/{standing.id}",
         )  # fmt: skip
 
-    def _again(self, standing: Standing, error: OrchestraError) -> None:
-        self._ask(standing, self.get_body_argument("code", "")[:_CODE_MAX], "", status=403, problem=str(error))
+    def _again(self, standing: Standing, error: OrchestraError, *, status: int = 403) -> None:
+        code, invitation = self.get_body_argument("code", ""), self.get_body_argument("invitation", "")
+        self._ask(standing, code[:_CODE_MAX], invitation[:_CODE_MAX], status=status, problem=str(error))
 
     def _refuse(self, standing: Standing, error: OrchestraError) -> None:
         workshop = standing.workshop

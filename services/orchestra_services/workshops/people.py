@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from orchestra_hub.api_models import Enrol, EnrolmentPage, EnrolmentView, Join, Joined, RosterEntry
-from orchestra_hub.errors import HubUnavailable, NotFound, OrchestraError
+from orchestra_hub.errors import HubUnavailable, NotAllowed, NotFound, OrchestraError
 from orchestra_hub.hub_api import HubUser
 from orchestra_hub.ids import server_name
 from orchestra_hub.permissions import Action
@@ -16,15 +16,29 @@ from orchestra_services.workshops.views import Links, enrolment_view, invitation
 __all__ = ["enrol", "enrolment_page", "join", "known_to_hub", "leave", "remove", "user_of_hub"]
 
 
-async def join(context: Context, standing: Standing, wanted: Join) -> Joined:
-    """The person's place, new or as it was. Raises `NotAllowed`, `WorkshopFull`, `WrongState`."""
+async def join(context: Context, standing: Standing, wanted: Join, address: str) -> Joined:
+    """The person's place, new or as it was. Raises `NotAllowed`, `WorkshopFull`, `WrongState`, `TooManyAttempts`.
+
+    Codes and invitations may be guessed only so often by an account from `address`.
+    """
     standing.demand(Action.JOIN)
     person = standing.person
-    place = await asyncio.to_thread(
-        lambda: context.store.enrol(
+
+    def enrol() -> Enrolment:
+        return context.store.enrol(
             standing.id, person.account, code=wanted.code, invitation=wanted.invitation, actor=person.account.key
         )
-    )
+
+    if wanted.code is None and wanted.invitation is None:
+        place = await asyncio.to_thread(enrol)
+    else:
+        with context.code_attempts.one(person.account.key, address) as attempt:
+            try:
+                place = await asyncio.to_thread(enrol)
+            except OrchestraError as error:
+                attempt.right = not isinstance(error, NotAllowed)
+                raise
+            attempt.right = True
     log.info("joined workshop=%s user=%s role=%s", standing.id, person.name, place.role)
     place = await known_to_hub(context, place)
     return Joined(**enrolment_view(place).model_dump(), launch_url=Links(context.hosts, standing.id).launch)

@@ -18,6 +18,7 @@ from orchestra_hub.errors import (
     OrchestraError,
     StaleVersion,
     Temporary,
+    TooManyAttempts,
     WorkshopFull,
     WrongState,
 )
@@ -107,6 +108,7 @@ KINDS: Mapping[type[OrchestraError], Kind] = MappingProxyType(
         TooLarge: Kind(413, "too-large", "Too large"),
         WrongMediaType: Kind(415, "wrong-media-type", "Not JSON"),
         InvalidInput: Kind(422, "invalid-input", "Can't be accepted"),
+        TooManyAttempts: Kind(429, "too-many-attempts", "Too many wrong attempts"),
         Temporary: Kind(503, "temporary", "Not possible just now"),
         OrchestraError: Kind(500, "failed", "Something went wrong"),
     }

@@ -59,6 +59,7 @@ class Call:
     body: BaseModel | None
     query: BaseModel | None
     document: dict[str, Any]
+    address: str  # the asker's, as the proxy tells it
 
     @property
     def person(self) -> Person:
@@ -122,6 +123,7 @@ class Route:
     actions: tuple[Action, ...] = ()
     public: bool = False
     needs_hub: bool = False
+    guessable: bool = False  # takes a secret, so wrong ones are counted (429)
 
     @property
     def operation_id(self) -> str:
@@ -207,7 +209,7 @@ async def end_workshop(call: Call) -> WorkshopView:
 
 async def join_workshop(call: Call) -> Joined:
     """The asker's place."""
-    return await people.join(call.context, await call.standing(), call.sent(Join))
+    return await people.join(call.context, await call.standing(), call.sent(Join), call.address)
 
 
 async def leave_workshop(call: Call) -> None:
@@ -298,7 +300,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", f"{_WORKSHOP}/join", join_workshop, "Take a place", "people", Joined, Join,
-        conflicts="Every place is taken, or the workshop is over.", actions=(Action.JOIN,),
+        conflicts="Every place is taken, or the workshop is over.", actions=(Action.JOIN,), guessable=True,
     ),
     Route(
         "POST", f"{_WORKSHOP}/leave", leave_workshop, "Give one's place back", "people", None, statuses=(204,),

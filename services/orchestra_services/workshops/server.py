@@ -54,9 +54,14 @@ def make_server(application: Application) -> HTTPServer:
 class _Elsewhere(RequestHandler):
     """For hosts that aren't ours."""
 
+    def set_default_headers(self) -> None:
+        """Nothing to run, nothing to guess."""
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.clear_header("Server")
+
     def prepare(self) -> None:
         """Nothing, in a few words."""
-        self.clear_header("Server")
         self.set_status(404)
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish("Nothing is served under this host name here.\n")
