@@ -483,7 +483,9 @@ class SeatView(_Answer):
     last_activity: AwareDatetime | None = Field(
         default=None, description="When it was last in use.", examples=["2026-11-03T09:10:00Z"]
     )
-    failure: str | None = Field(default=None, description="Why its last start failed.", examples=[None])
+    failure: str | None = Field(
+        default=None, description="Why its last start failed, or why it ended unasked.", examples=[None]
+    )
     place: int | None = Field(
         default=None, description="Where a waiting start stands in the hub's line, from 1.", examples=[None]
     )

@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     PYTHON_TOO_OLD = 15
     NOT_READY = 16
     SEATS_RUNNING = 17
+    SEATS_NOT_APART = 18
     INTERRUPTED = 130
 
 

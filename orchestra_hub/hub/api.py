@@ -28,6 +28,7 @@ from tornado import web
 
 from orchestra_hub.hub.groups import HubWorkshops, account_of
 from orchestra_hub.hub.news import HubNews, Topic, facts_topic, sign_in_topics
+from orchestra_hub.hub.seat import SeatMixin
 from orchestra_hub.ids import server_name
 from orchestra_hub.lifecycle import next_change
 
@@ -39,10 +40,10 @@ _OWN_SERVER = re.compile(r"access:servers!server=(?P<user>[^/]+)/(?P<server>.*)"
 
 
 def failure_of(spawner: Any) -> str | None:
-    """Why a server's last start failed, as a sentence for its user; None when it didn't."""
+    """Why a server's last start failed, or why it ended unasked, as a sentence for its user; None when neither."""
     future = spawner._spawn_future
     if not spawner._failed or future is None or not future.done() or future.cancelled():
-        return None
+        return None if spawner.active or not isinstance(spawner, SeatMixin) else spawner.ended_because()
     error = future.exception()
     if isinstance(error, AnyTimeoutError):
         return "The notebook server did not answer in time. The machine may be very busy: try again in a minute."
@@ -63,19 +64,19 @@ class WorkshopSeatsHandler(APIHandler):  # type: ignore[misc]  # jupyterhub has 
     def _seat(self, orm_spawner: orm.Spawner) -> dict[str, Any]:
         orm_user = orm_spawner.user
         user = self.users[orm_user]
-        running = user.spawners.get(orm_spawner.name)
+        running = user.spawners[orm_spawner.name]  # made anew for a stopped one, which may know why it ended
         place = self.settings["orchestra_queue"].place(orm_user.id, orm_spawner.name)
         return {
             "user": orm_user.name,
             "account_key": account_of(orm_user).key,
             "server": orm_spawner.name,
-            "ready": bool(running is not None and running.ready),
-            "pending": running.pending if running is not None else None,
-            "stopped": running is None or not running.active,
+            "ready": bool(running.ready),
+            "pending": running.pending,
+            "stopped": not running.active,
             "started": isoformat(orm_spawner.started),
             "last_activity": isoformat(orm_spawner.last_activity),
             "url": user.server_url(orm_spawner.name),
-            "failure": None if running is None else failure_of(running),
+            "failure": failure_of(running),
             "place": None if place is None else place.number,
             "wait_s": None if place is None else round(place.wait_s, 1),
         }

@@ -131,7 +131,7 @@ class LaunchPage(_Page):
         """The page; `failure` is why a start that was asked for just now didn't even begin."""
         user = self.current_user
         facts, name = member.facts, _server(member.facts)
-        running = user.spawners.get(name) if name in user.orm_user.orm_spawners else None
+        running = user.spawners[name] if name in user.orm_user.orm_spawners else None
         self.queue.seen(user.orm_user.id, name)
         if running is not None and running.ready and await running.poll() is not None:
             await running.poll_and_notify()

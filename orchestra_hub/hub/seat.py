@@ -87,6 +87,10 @@ class SeatMixin(LoggingConfigurable):
         """What keeps this server from being started now; asked often by the queue of starts, so it must be quick."""
         return None
 
+    def ended_because(self) -> str | None:
+        """Why this server ended although nobody stopped it, as a sentence for its user; None when it isn't known."""
+        return None
+
     @property
     def seat_url(self) -> str:
         """The server's full URL, on its own host."""

@@ -24,7 +24,7 @@ def whole_app() -> typer.Typer:
         context: typer.Context,
         demo: Annotated[bool, typer.Option("--demo", help="Make sure that a demo workshop is open.")] = False,
         port: Annotated[
-            int | None, typer.Option("--port", help="Port on 127.0.0.1.", show_default="as last time, at first 8000")
+            int | None, typer.Option("--port", help="Port of the address.", show_default="as last time, at first 8000")
         ] = None,
         domain: Annotated[
             str | None,
@@ -33,6 +33,15 @@ def whole_app() -> typer.Typer:
         sign_up: Annotated[
             bool, typer.Option("--sign-up/--no-sign-up", help="Whether everybody may make an account.")
         ] = True,
+        listen: Annotated[
+            str, typer.Option("--listen", help="Address to serve at; other than loopback needs seats kept apart.")
+        ] = "127.0.0.1",
+        seats_share_one_user: Annotated[
+            bool,
+            typer.Option(
+                "--seats-share-one-user", help="Serve other machines even though seats can read what the platform can."
+            ),
+        ] = False,
         config: Annotated[
             Path | None, typer.Option("--config", help="A configuration file for the hub, instead of our own.")
         ] = None,
@@ -52,6 +61,8 @@ def whole_app() -> typer.Typer:
             demo=demo,
             sign_up=sign_up,
             hub_config_file=None if config is None else config.expanduser().absolute(),
+            listen=listen,
+            seats_share_one_user=seats_share_one_user,
         )
         raise typer.Exit(run_up(asked, ours.console, os.environ))
 

@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from orchestra_hub.errors import ProvisionFailed
 
@@ -59,8 +61,14 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(command: Sequence[str], refused: str) -> AsyncIterator[Child]:
-    """Run `command`; it and all it started is killed when the block is left. Raises `ProvisionFailed` (`refused`)."""
+async def child(
+    command: Sequence[str], refused: str, *, folder: Path | None = None, uid: int | None = None
+) -> AsyncIterator[Child]:
+    """Run `command`; it and all it started is killed when the block is left. Raises `ProvisionFailed` (`refused`).
+
+    With `uid` it runs as that user, in no group but its own. It need not be able to get to `folder` by itself.
+    """
+    user: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -69,6 +77,8 @@ async def child(command: Sequence[str], refused: str) -> AsyncIterator[Child]:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # a process group of its own, to be killed whole
             env=_environment(),
+            cwd=folder,
+            **user,
         )
     except OSError as error:
         raise ProvisionFailed(f"{refused}: {command[0]}: {error.strerror}.") from error

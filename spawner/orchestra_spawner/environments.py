@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from orchestra_hub.errors import ProvisionFailed
 from orchestra_spawner.children import child, last_line
 from orchestra_spawner.overlay import make_overlay
+from orchestra_spawner.ownership import let_others_read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ class Environments:
                 return
             await asyncio.to_thread(self._begin, folder)
             await self._install(folder, requirements)
+            await asyncio.to_thread(let_others_read, folder)  # seats with user ids of their own run it
             (folder / _READY).touch()
 
     def _begin(self, folder: Path) -> None:

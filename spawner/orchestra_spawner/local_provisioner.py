@@ -93,13 +93,18 @@ class LocalProvisioner:
         )
 
     async def export(self, workshop_id: str, account_key: str) -> AsyncGenerator[bytes, None]:
-        """One account's home as `{workshop id}/...` in a `tar.gz`. Links are kept as links, sockets left out."""
+        """One account's home as `{workshop id}/...` in a `tar.gz`. Links are kept as links, sockets left out.
+
+        Of a seat with a user id of its own it is written under that id, which can read nothing but its own files.
+        """
         home = self._folders.home(workshop_id, account_key)
         if home.is_symlink() or not home.is_dir():
             raise NotFound(f"There are no files of this account in {workshop_id}.")
         renamed = rf"--transform=s,^{home.name}\(/\|$\),{workshop_id}\1,rhS"  # names, not what links point to
-        command = [*_TAR, renamed, f"--directory={home.parent}", home.name]
-        async with child(command, "The export could not be started") as running:
+        command = [*_TAR, renamed, "--owner=0", "--group=0", "--numeric-owner", home.name]
+        owner = os.lstat(home).st_uid
+        uid = owner if os.geteuid() == 0 and owner != 0 else None
+        async with child(command, "The export could not be started", folder=home.parent, uid=uid) as running:
             while chunk := await running.read(EXPORT_CHUNK_BYTES):
                 yield chunk
             code = await running.wait()

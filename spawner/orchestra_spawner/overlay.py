@@ -7,8 +7,10 @@ from below with this environment's Python: it installs here, and refuses to unin
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import site
+import stat
 import sys
 import sysconfig
 import venv
@@ -16,12 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["make_kernels", "make_overlay", "site_folders"]
+__all__ = ["is_current", "make_kernels", "make_overlay", "mend_command", "site_folders"]
 
 _PTH = "_orchestra_below.pth"
 _MARKER = "orchestra.json"
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 _KERNEL = "python3"
+_LONGEST_BYTES = 1_000_000
 
 
 def site_folders(prefix: Path) -> list[Path]:
@@ -34,8 +37,7 @@ def make_overlay(folder: Path, below: Sequence[Path]) -> None:
 
     Made anew when Python or what is below changed. Killed in the middle, the next call completes it.
     """
-    wanted = {"python": sys.version, "base": sys.base_prefix, "below": [str(prefix) for prefix in below]}
-    if _read(folder / _MARKER) == wanted and (folder / "bin" / "python").exists():
+    if is_current(folder, below):
         return
     for link in folder.glob("bin/python*"):
         if link.is_symlink():
@@ -50,7 +52,21 @@ def make_overlay(folder: Path, below: Sequence[Path]) -> None:
         if not script.exists():
             script.write_text(_PIP, encoding="utf-8")
             script.chmod(0o755)
-    (folder / _MARKER).write_text(json.dumps(wanted), encoding="utf-8")
+    (folder / _MARKER).write_text(json.dumps(_wanted(below)), encoding="utf-8")
+
+
+def is_current(folder: Path, below: Sequence[Path]) -> bool:
+    """Whether `make_overlay` has nothing to do. Only looks, also where a learner may have put anything."""
+    return _read(folder / _MARKER) == _wanted(below) and (folder / "bin" / "python").exists()
+
+
+def mend_command(folder: Path, below: Sequence[Path]) -> list[str]:
+    """The command line of `make_overlay`, for whoever the folder belongs to."""
+    return [sys.executable, "-P", "-m", "orchestra_spawner.overlay", str(folder), *map(str, below)]
+
+
+def _wanted(below: Sequence[Path]) -> dict[str, Any]:
+    return {"python": sys.version, "base": sys.base_prefix, "below": [str(prefix) for prefix in below]}
 
 
 def _purelib(folder: Path) -> Path:
@@ -98,9 +114,17 @@ def _write_kernel(folder: Path, spec: dict[str, Any], logos: Sequence[Path]) -> 
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None when there is none, by whatever cause."""
+    """A JSON object from a file; None when there is none, by whatever cause, also a link, a pipe or a huge file."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(number, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            found = json.loads(stream.read(_LONGEST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+if __name__ == "__main__":
+    make_overlay(Path(sys.argv[1]), [Path(prefix) for prefix in sys.argv[2:]])

@@ -22,16 +22,27 @@ MARKER = "ORCHESTRA_SEAT"
 """Environment variable with the seat's mark, inherited by all it starts."""
 
 _SWEEPS = 5
+_NAMESPACE_END_S = 5.0
 
 
 @dataclass(frozen=True)
 class SeatProcess:
     """A seat's server process. `created` is seconds since the epoch, as the kernel tells it; `pid` is 0 for one that is
-    just launched and only known by its mark."""
+    just launched and only known by its mark.
+
+    A seat kept apart has a process namespace of its own, whose first process is `first`: all that the seat has started
+    is below it, and the kernel ends all of it together with it. The last three are for the warden: where its files are,
+    and limits that nothing else keeps.
+    """
 
     pid: int
     created: float
     mark: str
+    first: int | None = None
+    first_created: float = 0.0
+    folder: str = ""
+    memory_bytes: int | None = None
+    storage_bytes: int | None = None
 
     @classmethod
     def of(cls, pid: int, mark: str) -> SeatProcess:
@@ -43,17 +54,40 @@ class SeatProcess:
         """One that is about to be launched; `end_marked` finds it by its mark."""
         return cls(0, 0.0, mark)
 
+    @classmethod
+    def apart(cls, first: int, mark: str) -> SeatProcess:
+        """A seat whose namespace begins with the process `first`; the server is its child, once it has one."""
+        process = psutil.Process(first)
+        created = process.create_time()
+        server = next(iter(process.children()), process)
+        return cls(server.pid, server.create_time(), mark, first, created)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether the server's own process is known."""
+        return self.pid != self.first
+
     def find(self) -> psutil.Process | None:
         """The living process; None when it ended (a zombie has ended) or its id isn't known yet."""
-        if self.pid == 0:
+        return None if self.pid == 0 else _living(self.pid, self.created)
+
+    def find_first(self) -> psutil.Process | None:
+        """The living first process of the seat's namespace."""
+        return None if self.first is None else _living(self.first, self.first_created)
+
+    def lives(self) -> bool:
+        """Whether anything of it is known to run."""
+        return self.find() is not None or self.find_first() is not None
+
+
+def _living(pid: int, created: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
             return None
-        try:
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
-                return None
-        except psutil.NoSuchProcess:
-            return None
-        return process
+    except psutil.NoSuchProcess:
+        return None
+    return process
 
 
 def write_record(path: Path, process: SeatProcess) -> None:
@@ -116,7 +150,12 @@ async def end_marked(seats: Iterable[SeatProcess], *, grace_s: float) -> None:
     families = [_family(server, frozenset()) for server in servers]
     _signal(servers, kill=False)
     await asyncio.to_thread(psutil.wait_procs, servers, timeout=grace_s)
-    marks = frozenset(seat.mark for seat in seats)
+    firsts = [found for seat in seats if (found := seat.find_first()) is not None]
+    _signal(firsts, kill=True)  # the kernel ends the whole namespace with its first process
+    await asyncio.to_thread(psutil.wait_procs, firsts, timeout=_NAMESPACE_END_S)
+    marks = frozenset(seat.mark for seat in seats if seat.first is None)
+    if not marks:
+        return
     for _ in range(_SWEEPS):  # what was started while the others were being looked for is found by the next look
         rest = await asyncio.to_thread(_family, None, marks)
         everything = {process.pid: process for family in [*families, rest] for process in family}

@@ -173,23 +173,29 @@ subprocess.Popen("trap '' TERM HUP; (trap '' TERM HUP; sleep 1001; sleep 1002) &
 BARE_PROCESS = """
 import subprocess
 quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(subprocess.Popen(['env', '-i', '/usr/bin/sleep', '1004'], **quiet).pid)
+subprocess.Popen(['env', '-i', '/usr/bin/sleep', '1004'], **quiet)
 """
 
 
 def _processes(platform: Platform, name: str) -> list[psutil.Process]:
     """What a person's seats have running, also what left its session."""
     found = []
-    for process in psutil.process_iter(["environ", "status", "cmdline"]):
+    for process in psutil.process_iter(["environ", "status", "cmdline", "name"]):
         mine = (process.info["environ"] or {}).get("JUPYTERHUB_USER") == name
         if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
 
 
+def _bare_processes() -> list[psutil.Process]:
+    """Found by its command: a seat doesn't know the ids its processes have outside."""
+    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["/usr/bin/sleep", "1004"]]
+
+
 def _servers(platform: Platform, name: str) -> list[psutil.Process]:
     """A person's notebook servers."""
-    return [p for p in _processes(platform, name) if "jupyterhub.singleuser" in (p.info["cmdline"] or [])]
+    found = [p for p in _processes(platform, name) if "jupyterhub.singleuser" in (p.info["cmdline"] or [])]
+    return [p for p in found if p.info["name"] != "bwrap"]  # which holds a seat's namespaces
 
 
 def _busy_seat(person: Person, workshop_id: str) -> str:
@@ -207,7 +213,8 @@ def test_stopping_ends_everything_a_seat_started(platform: Platform) -> None:
     workshop = platform.opened(session="ends")
     with Person.new(platform, "enda") as enda:
         url = _busy_seat(enda, workshop["id"])
-        bare = psutil.Process(int(enda.run(url, BARE_PROCESS)))
+        enda.run(url, BARE_PROCESS)
+        (bare,) = until(_bare_processes, within_s=10, message="it runs")
         enda.stop(workshop["id"])
         assert _processes(platform, "enda") == []
         assert not bare.is_running() or bare.status() == psutil.STATUS_ZOMBIE, "what emptied its environment lives on"

@@ -64,7 +64,8 @@ def test_damaged_secrets_are_refused_without_showing_them(folder: DataFolder) ->
 
 
 def test_traefik_listens_on_this_machine_only_and_reports_nothing(folder: DataFolder) -> None:
-    config = toml.loads(rendered(proxy_config(folder, 8000, PORTS)))
+    settings = UpSettings(folder.root)
+    config = toml.loads(rendered(proxy_config(folder, settings.entry_addresses, PORTS)))
     assert {point["address"] for point in config["entryPoints"].values()} == {"127.0.0.1:8000", "127.0.0.1:20003"}
     assert config["global"] == {"checkNewVersion": False, "sendAnonymousUsage": False}
     assert config["providers"]["file"] == {"filename": str(folder.routes), "watch": True}
@@ -164,7 +165,7 @@ def test_each_child_has_its_own_token_and_no_other(folder: DataFolder) -> None:
     tokens = Tokens()
     settings = UpSettings(folder.root)
     made = {child.name: child for child in children(settings, folder, PORTS, tokens, traefik="/t", base={"PATH": "/"})}
-    assert list(made) == ["proxy", "hub", "workshops", "reconciler", "culler"]
+    assert list(made) == ["proxy", "hub", "workshops", "warden", "reconciler", "culler"]
     assert [name for name, child in made.items() if child.after_hub] == ["reconciler", "culler"]
     secrets = {value for value in tokens.model_dump().values() if value}
     for name, child in made.items():

@@ -195,26 +195,16 @@ def test_a_port_just_left_is_free(taken_port: int) -> None:
 
 
 def test_inner_ports_are_chosen_apart_and_kept() -> None:
-    chosen = preflight.inner_ports(None, seats_run=False)
+    chosen = preflight.inner_ports(None)
     assert len({chosen.hub, chosen.service, chosen.proxy_api}) == 3
-    assert preflight.inner_ports(chosen, seats_run=True, free=lambda port: True) == chosen
+    assert preflight.inner_ports(chosen, free=lambda port: True) == chosen
 
 
 def test_a_busy_inner_port_is_changed_and_the_others_kept() -> None:
     changed = preflight.inner_ports(
-        PORTS, seats_run=False, free=lambda port: port != PORTS.hub, choose=iter([PORTS.service, 20009]).__next__
+        PORTS, free=lambda port: port != PORTS.hub, choose=iter([PORTS.service, 20009]).__next__
     )
     assert changed == InnerPorts(hub=20009, service=PORTS.service, proxy_api=PORTS.proxy_api)
-
-
-def test_the_hubs_port_stays_while_seats_run() -> None:
-    with pytest.raises(CommandRefused) as caught:
-        preflight.inner_ports(PORTS, seats_run=True, free=lambda port: port != PORTS.hub)
-    assert str(PORTS.hub) in refusal(caught, ExitCode.PORT_IN_USE)
-    service_moved = preflight.inner_ports(
-        PORTS, seats_run=True, free=lambda port: port != PORTS.service, choose=lambda: 20009
-    )
-    assert service_moved.service == 20009
 
 
 def test_the_command_line_says_it_in_one_line_without_a_traceback(tmp_path: Path, taken_port: int) -> None:

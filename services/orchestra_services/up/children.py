@@ -89,6 +89,9 @@ def children(
             JUPYTERHUB_OAUTH_CALLBACK_URL=f"{settings.origin('app')}{SERVICE_PREFIX}oauth_callback",
             JUPYTERHUB_OAUTH_ACCESS_SCOPES=json.dumps(["access:services", "access:services!service=workshops"]),
         ),
+        Child(
+            "warden", (*module, "orchestra_spawner.warden", str(folder.warden_file)), folder.logs / "warden.log", base
+        ),
         service("reconciler", (*module, "orchestra_services.reconciler"), tokens.reconciler),
         service("culler", (*module, "orchestra_services.culler"), tokens.culler),
     ]

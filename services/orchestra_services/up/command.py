@@ -13,13 +13,23 @@ from pathlib import Path
 from orchestra_hub.cli.console import Console
 from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
 from orchestra_services.up import preflight
+from orchestra_services.up.apart import check_listening, close, find_out, hold_user_ids, said, told_to_warden
 from orchestra_services.up.children import children, inherited
 from orchestra_services.up.hub_config import hub_config
 from orchestra_services.up.run import Plan, Run
 from orchestra_services.up.secrets import cookie_secret_file, load_tokens, write_private
-from orchestra_services.up.settings import FORMAT, DataFolder, Remembered, UpSettings, check_domain, check_port
+from orchestra_services.up.settings import (
+    FORMAT,
+    LOOPBACK,
+    DataFolder,
+    Remembered,
+    UpSettings,
+    check_domain,
+    check_listen,
+    check_port,
+)
 from orchestra_services.up.supervisor import end_leftovers
-from orchestra_services.up.traefik import kept_routes, proxy_config, rendered
+from orchestra_services.up.traefik import entry_points, kept_routes, proxy_config, rendered
 from orchestra_spawner.processes import records_folder, running
 
 __all__ = ["Asked", "resolved", "up"]
@@ -35,6 +45,8 @@ class Asked:
     demo: bool = False
     sign_up: bool = True
     hub_config_file: Path | None = None
+    listen: str = LOOPBACK
+    seats_share_one_user: bool = False
 
 
 def resolved(asked: Asked, remembered: Remembered | None, *, seats: int) -> UpSettings:
@@ -48,6 +60,7 @@ def resolved(asked: Asked, remembered: Remembered | None, *, seats: int) -> UpSe
         demo=asked.demo,
         sign_up=asked.sign_up,
         hub_config_file=asked.hub_config_file,
+        listen=check_listen(asked.listen),
     )
     if seats and remembered and (settings.port, settings.domain) != (remembered.port, remembered.domain):
         raise CommandRefused(
@@ -71,32 +84,62 @@ def up(asked: Asked, console: Console, environment: Mapping[str, str]) -> ExitCo
     folder = DataFolder(preflight.check_path(asked.data_dir.expanduser().absolute()))
     preflight.make_folder(folder)
     with preflight.hold_lock(folder), preflight.file_errors_refused(folder):
-        plan = _prepare(replace(asked, data_dir=folder.root), folder, environment, console)
-        return asyncio.run(Run(plan, console).main())
+        remembered = preflight.read_remembered(folder)
+        seats = running(records_folder(folder.root))
+        before = None if remembered is None else remembered.user_id_block
+        with hold_user_ids(folder, before, seats_run=seats > 0) as block:
+            lasting = _Lasting(remembered, seats, block)
+            plan = _prepare(replace(asked, data_dir=folder.root), folder, lasting, environment, console)
+            try:
+                return asyncio.run(Run(plan, console).main())
+            finally:
+                close(plan.apart)
 
 
-def _prepare(asked: Asked, folder: DataFolder, environment: Mapping[str, str], console: Console) -> Plan:
-    remembered = preflight.read_remembered(folder)
+@dataclass(frozen=True)
+class _Lasting:
+    """What is from the last run: its file, how many seats go on, the range of their user ids."""
+
+    remembered: Remembered | None
+    seats: int
+    block: int
+
+
+def _prepare(
+    asked: Asked, folder: DataFolder, lasting: _Lasting, environment: Mapping[str, str], console: Console
+) -> Plan:
+    remembered, seats, root = lasting.remembered, lasting.seats, os.geteuid() == 0
     preflight.check_revision(folder.store, _store_knows)
     preflight.check_revision(folder.hub_database, _hub_knows)
-    seats = running(records_folder(folder.root))
     settings = resolved(asked, remembered, seats=seats)
     ended = end_leftovers(folder.processes, timeout_s=3)
     if ended:
         console.line(f"Ended what was left of the last run: {', '.join(ended)}.")
     if seats:
         console.line(f"{seats} seat(s) of the last run go on.")
-    preflight.check_public_port(settings.port)
-    ports = preflight.inner_ports(remembered.inner_ports if remembered else None, seats_run=seats > 0)
+    preflight.check_public_port(settings.port, settings.listen)
+    ports = preflight.inner_ports(remembered.inner_ports if remembered else None)
+    apart = find_out(settings, folder, ports, lasting.block, root=root)
+    try:
+        check_listening(settings, apart, shared_allowed=asked.seats_share_one_user)
+    except CommandRefused:
+        close(apart)
+        raise
+    lacking = said(apart)
+    if lacking is not None:
+        console.note(lacking)
     tokens = load_tokens(folder.secrets)
     cookie_secret_file(folder.secrets)
-    now = Remembered(format=FORMAT, domain=settings.domain, port=settings.port, inner_ports=ports)
+    now = Remembered(
+        format=FORMAT, domain=settings.domain, port=settings.port, inner_ports=ports, user_id_block=lasting.block
+    )
     write_private(folder.remembered, now.model_dump_json(indent=2) + "\n")
-    config = hub_config(settings, folder, ports, tokens, root=os.geteuid() == 0, cores=os.cpu_count() or 1)
+    config = hub_config(settings, folder, ports, tokens, root=root, cores=os.cpu_count() or 1, apart=apart)
     write_private(folder.up_file, json.dumps(config, indent=2) + "\n")
-    write_private(folder.proxy_config, rendered(proxy_config(folder, settings.port, ports)))
+    write_private(folder.warden_file, json.dumps(told_to_warden(apart, folder), indent=2) + "\n")
+    write_private(folder.proxy_config, rendered(proxy_config(folder, settings.entry_addresses, ports)))
     routes = folder.routes.read_text(errors="replace") if folder.routes.exists() else ""
-    write_private(folder.routes, kept_routes(routes))
+    write_private(folder.routes, kept_routes(routes, entry_points(settings.entry_addresses)))
     made = children(
         settings,
         folder,
@@ -105,7 +148,7 @@ def _prepare(asked: Asked, folder: DataFolder, environment: Mapping[str, str], c
         traefik=preflight.find_program("traefik") or "traefik",
         base=inherited(environment, sys.executable, Path.cwd()),
     )
-    return Plan(settings, folder, ports, tokens, made)
+    return Plan(settings, folder, ports, tokens, made, apart)
 
 
 def _store_knows(revision: str) -> bool:

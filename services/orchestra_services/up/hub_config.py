@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestra_hub.errors import InvalidInput
+from orchestra_services.up.apart import SeatsApart
 from orchestra_services.up.secrets import Tokens
 from orchestra_services.up.settings import DataFolder, InnerPorts, UpSettings
-from orchestra_services.up.traefik import API_USER
+from orchestra_services.up.traefik import API_USER, entry_points
 
 __all__ = ["SERVICE_PREFIX", "UP_FILE_VARIABLE", "apply", "hub_config", "load_roles", "starts_at_once"]
 
@@ -61,14 +62,35 @@ def starts_at_once(cores: int) -> int:
 
 
 def hub_config(
-    settings: UpSettings, folder: DataFolder, ports: InnerPorts, tokens: Tokens, *, root: bool, cores: int
+    settings: UpSettings,
+    folder: DataFolder,
+    ports: InnerPorts,
+    tokens: Tokens,
+    *,
+    root: bool,
+    cores: int,
+    apart: SeatsApart = SeatsApart(),  # noqa: B008  a frozen value
 ) -> dict[str, dict[str, Any]]:
     """Traitlets configuration by class. `root` says that this is the superuser's `up`: Jupyter wants to be told.
     `cores` are those of this machine."""
     service_url = f"http://127.0.0.1:{ports.service}"
-    spawner: dict[str, Any] = {"data_dir": str(folder.root)}
-    if root:
+    # seats reach the hub as people do, so that no inner port need be open to them
+    spawner: dict[str, Any] = {
+        "data_dir": str(folder.root),
+        "hub_connect_url": f"http://127.0.0.1:{settings.port}",
+        "cgroup_folders": apart.groups,
+    }
+    if apart.ids is not None:
+        spawner["seat_user_ids"] = str(apart.ids)
+    elif root:
         spawner["allow_root"] = True
+    if apart.rules is not None:
+        rules = apart.rules
+        spawner["port_rules"] = {
+            "table": rules.table,
+            "open_ports": list(rules.open_ports),
+            "closed_ports": list(rules.closed_ports),
+        }
     return {
         "OrchestraHub": {"public_base_url": settings.public_url},
         "JupyterHub": {
@@ -94,6 +116,7 @@ def hub_config(
             "static_config_file": str(folder.proxy_config),
             "dynamic_config_file": str(folder.routes),
             "traefik_providers_throttle_duration": "0s",
+            "entry_points": entry_points(settings.entry_addresses),
         },
         "OrchestraLocalSpawner": spawner,
         "OrchestraNativeAuthenticator": {

@@ -6,6 +6,7 @@ format and database revisions, ports.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ import psutil
 from pydantic import ValidationError
 
 from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
-from orchestra_services.up.settings import FORMAT, DataFolder, InnerPorts, Remembered
+from orchestra_services.up.settings import FORMAT, LOOPBACK, DataFolder, InnerPorts, Remembered
 
 __all__ = [
     "MINIMUM_PYTHON",
@@ -215,16 +216,21 @@ def _database_unusable(database: Path, error: sqlite3.Error | OSError) -> Comman
     )
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now (ports in TIME_WAIT are free to servers)."""
-    with socket.socket() as probe:
+def is_free(port: int, address: str = LOOPBACK) -> bool:
+    """Whether a server could listen on this port of an address now (ports in TIME_WAIT are free to servers)."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
             probe.listen(1)
         except PermissionError:
             raise
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise CommandRefused(
+                    f"{address} is no address of this machine; name one it has with --listen, or 0.0.0.0 for all.",
+                    exit_code=ExitCode.INVALID_INPUT,
+                ) from error
             return False
     return True
 
@@ -237,18 +243,18 @@ def free_port() -> int:
         return port
 
 
-def check_public_port(port: int) -> None:
+def check_public_port(port: int, address: str = LOOPBACK) -> None:
     """Refuse a port that is in use or not ours to take."""
     try:
-        free = is_free(port)
+        taken = next((tried for tried in dict.fromkeys((LOOPBACK, address)) if not is_free(port, tried)), None)
     except PermissionError as error:
         raise CommandRefused(
             f"Port {port} may be opened by the administrator only; choose one above 1023 with --port.",
             exit_code=ExitCode.PORT_IN_USE,
         ) from error
-    if not free:
+    if taken is not None:
         raise CommandRefused(
-            f"Port {port} of 127.0.0.1 is in use{_by_whom(port)}; stop that program or choose another --port.",
+            f"Port {port} of {taken} is in use{_by_whom(port)}; stop that program or choose another --port.",
             exit_code=ExitCode.PORT_IN_USE,
         )
 
@@ -264,14 +270,10 @@ def _by_whom(port: int) -> str:
 def inner_ports(
     remembered: InnerPorts | None,
     *,
-    seats_run: bool,
     free: Callable[[int], bool] = is_free,
     choose: Callable[[], int] = free_port,
 ) -> InnerPorts:
-    """The inner ports of this run: the remembered ones, changed only where busy and only when no seat runs.
-
-    Running seats talk to the hub on its remembered port, so a busy one is refused then.
-    """
+    """The inner ports of this run: the remembered ones, changed only where busy. Seats know none of them."""
     names = tuple(InnerPorts.model_fields)
     kept = {name: getattr(remembered, name) for name in names} if remembered is not None else {}
     chosen: dict[str, int] = {}
@@ -280,12 +282,6 @@ def inner_ports(
         if port is not None and free(port):
             chosen[name] = port
             continue
-        if port is not None and seats_run and name == "hub":
-            raise CommandRefused(
-                f"Seats of the last run go on and know the hub at port {port}, which is in use{_by_whom(port)}; stop "
-                "that program, then start again.",
-                exit_code=ExitCode.PORT_IN_USE,
-            )
         chosen[name] = _another(choose, {*chosen.values(), *kept.values()})
     return InnerPorts(**chosen)
 

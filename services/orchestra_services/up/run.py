@@ -23,6 +23,7 @@ from orchestra_hub.cli.console import Console
 from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
 from orchestra_hub.client import OrchestraClient
 from orchestra_hub.errors import OrchestraError, StoreUnavailable
+from orchestra_services.up.apart import SeatsApart
 from orchestra_services.up.children import Child
 from orchestra_services.up.demo import demo_workshop
 from orchestra_services.up.readiness import hub_answers, local_client, pages_answer, until
@@ -53,6 +54,7 @@ class Plan:
     ports: InnerPorts
     tokens: Tokens
     children: list[Child]
+    apart: SeatsApart
 
 
 class Run:

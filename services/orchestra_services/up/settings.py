@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestra_hub.errors import InvalidInput
 
-__all__ = ["FORMAT", "DataFolder", "InnerPorts", "Remembered", "UpSettings", "check_domain", "check_port"]
+__all__ = [
+    "FORMAT",
+    "LOOPBACK",
+    "MOST_BLOCKS",
+    "DataFolder",
+    "InnerPorts",
+    "Remembered",
+    "UpSettings",
+    "check_domain",
+    "check_listen",
+    "check_port",
+    "covers_loopback",
+    "is_loopback",
+]
 
 FORMAT = 1
 """Version of the data folder's layout; a folder with a higher one was written by a newer release."""
+
+LOOPBACK = "127.0.0.1"
+MOST_BLOCKS = 3_700
+"""How many ranges of user ids there are (`orchestra_spawner.identities`)."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -25,7 +43,7 @@ class _Remembered(BaseModel):
 
 
 class InnerPorts(_Remembered):
-    """Ports on 127.0.0.1 that only our own processes use. Running seats know `hub`, so all are kept between runs."""
+    """Ports on 127.0.0.1 that only our own processes use. Kept between runs, so that routes stay."""
 
     hub: int = Field(ge=1, le=65535)
     service: int = Field(ge=1, le=65535)
@@ -33,12 +51,13 @@ class InnerPorts(_Remembered):
 
 
 class Remembered(_Remembered):
-    """`orchestra.json`: what the next `up` on this folder must know."""
+    """`orchestra.json`: what the next `up` on this folder must know. `user_id_block` is the range of seats' ids."""
 
     format: int
     domain: str
     port: int
     inner_ports: InnerPorts
+    user_id_block: int | None = Field(default=None, ge=0, lt=MOST_BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,16 @@ class UpSettings:
     demo: bool = False
     sign_up: bool = True
     hub_config_file: Path | None = None
+    listen: str = LOOPBACK
+    """Address of this machine that browsers connect to; 127.0.0.1 is always listened on besides."""
+
+    @property
+    def entry_addresses(self) -> tuple[str, ...]:
+        """The addresses with port that the proxy takes people's requests at."""
+        hosts = [self.listen]
+        if not covers_loopback(self.listen):
+            hosts.append(LOOPBACK)
+        return tuple(f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in hosts)
 
     @property
     def public_url(self) -> str:
@@ -114,6 +143,11 @@ class DataFolder:
         return self.run / "up.json"
 
     @property
+    def warden_file(self) -> Path:
+        """What the warden is told."""
+        return self.run / "warden.json"
+
+    @property
     def proxy_config(self) -> Path:
         """Traefik's static configuration."""
         return self.run / "traefik.toml"
@@ -158,3 +192,23 @@ def check_domain(domain: str) -> str:
             f"{domain[:80]!r} is not a domain hosts can be named below; use one like 'localhost' or 'hub.example.org'."
         )
     return name
+
+
+def check_listen(address: str) -> str:
+    """`address` itself; raises `InvalidInput` unless it is an IP address."""
+    try:
+        return str(ipaddress.ip_address(LOOPBACK if address == "localhost" else address.strip("[]")))
+    except ValueError as error:
+        raise InvalidInput(
+            f"{address[:80]!r} is no address to listen on; use an IP address of this machine, or 0.0.0.0 for all."
+        ) from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine itself can connect to `address`."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def covers_loopback(address: str) -> bool:
+    """Whether who listens on `address` can be reached at 127.0.0.1; `::` takes IPv4 too."""
+    return address == LOOPBACK or ipaddress.ip_address(address).is_unspecified
