@@ -35,6 +35,8 @@ from orchestra_hub.workshop import JoinPolicy, Role, State
 
 __all__ = [
     "Change",
+    "Empty",
+    "End",
     "Enrol",
     "EnrolmentPage",
     "EnrolmentView",
@@ -48,6 +50,7 @@ __all__ = [
     "Join",
     "Joined",
     "Me",
+    "MendedView",
     "Page",
     "PartHealth",
     "Problem",
@@ -231,6 +234,10 @@ class WorkshopCreate(_Request):
         return self
 
 
+class Empty(_Request):
+    """Nothing has to be said."""
+
+
 class Change(_Request):
     """A change that needs no more than its name."""
 
@@ -238,6 +245,17 @@ class Change(_Request):
         default=None,
         description="The workshop's version you have seen; if it has another by now, nothing is changed (409).",
         examples=[3],
+    )
+
+
+class End(Change):
+    """The end, now."""
+
+    damaged: bool = Field(
+        default=False,
+        description="End a workshop that can't be mended: what can't be read of it is replaced by stand-ins, its files "
+        "are kept as after any end. Refused (409) for one that isn't damaged.",
+        examples=[False],
     )
 
 
@@ -403,8 +421,25 @@ class WorkshopView(_Answer):
     server_time: AwareDatetime = Field(description="The moment of this answer.", examples=["2026-11-03T09:15:00Z"])
 
 
+class MendedView(_Answer):
+    """What was put right in a workshop."""
+
+    mended: list[str] = Field(
+        description="What was damaged and where the good value is from; empty when nothing was.",
+        examples=[["seats, from the Hub group"]],
+    )
+    workshop: WorkshopView = Field(description="The workshop, as it can be read again.")
+
+
 class WorkshopPage(Page[WorkshopView]):
     """Workshops, newest first."""
+
+    damaged: dict[str, str] = Field(
+        default_factory=dict,
+        description="Workshops that would be among these and can't be read, with what is wrong and what to do; for "
+        "those who answer for them.",
+        examples=[{}],
+    )
 
 
 class EnrolmentView(_Answer):

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestra_hub.api_models import (
     Change,
+    End,
     Enrol,
     EnrolmentPage,
     EventPage,
@@ -34,6 +35,7 @@ from orchestra_hub.api_models import (
     Join,
     Joined,
     Me,
+    MendedView,
     RosterEntry,
     SeatList,
     SeatView,
@@ -111,13 +113,20 @@ class OrchestraClient:
         """One template."""
         return self._get(f"/v1/templates/{_segment(name)}", TemplateView)
 
-    def workshops(self, *, states: Iterable[State] = (), mine: bool = False) -> Iterator[WorkshopView]:
-        """Workshops, newest first, fetched page by page as they are used."""
+    def workshops(
+        self, *, states: Iterable[State] = (), mine: bool = False, damaged: dict[str, str] | None = None
+    ) -> Iterator[WorkshopView]:
+        """Workshops, newest first, fetched page by page as they are used.
+
+        Into `damaged` go those the asker answers for that can't be read, with what is wrong and what to do.
+        """
         query: dict[str, Any] = {"limit": _PAGE, "state": [state.value for state in states]}
         if mine:
             query["mine"] = "true"
         while True:
             page = self._get("/v1/workshops", WorkshopPage, params=query)
+            if damaged is not None:
+                damaged |= page.damaged
             yield from page.items
             if page.next is None:
                 return
@@ -147,9 +156,14 @@ class OrchestraClient:
         """Cancel a workshop; data it has is kept as after an end."""
         return self._post(_path(workshop_id, "cancel"), WorkshopView, _request(Change, version=version))
 
-    def end(self, workshop_id: str, *, version: int | None = None) -> WorkshopView:
-        """End a workshop now: it expires."""
-        return self._post(_path(workshop_id, "end"), WorkshopView, _request(Change, version=version))
+    def end(self, workshop_id: str, *, version: int | None = None, damaged: bool = False) -> WorkshopView:
+        """End a workshop now: it expires. `damaged`: one that can't be mended."""
+        wanted = _request(End, version=version, damaged=True) if damaged else _request(Change, version=version)
+        return self._post(_path(workshop_id, "end"), WorkshopView, wanted)
+
+    def mend(self, workshop_id: str) -> MendedView:
+        """Put right what somebody damaged in a workshop by hand."""
+        return self._post(_path(workshop_id, "mend"), MendedView)
 
     def join(self, workshop_id: str, *, code: str | None = None, invitation: str | None = None) -> Joined:
         """Take a place in a workshop."""

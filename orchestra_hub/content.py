@@ -14,13 +14,14 @@ import io
 import os
 import shutil
 import tarfile
+import tempfile
 import zlib
 from pathlib import Path
 
 from orchestra_hub.errors import InvalidInput
-from orchestra_hub.templates import TemplateError, content_files, link_problem
+from orchestra_hub.templates import TemplateError, content_digest, content_files, link_problem
 
-__all__ = ["CONTENT_MAX_BYTES", "pack", "unpack"]
+__all__ = ["CONTENT_MAX_BYTES", "holds", "pack", "unpack"]
 
 CONTENT_MAX_BYTES = 256 * 1024 * 1024
 """The most a template's files may be together: they are copied to every seat and kept in the database."""
@@ -82,6 +83,16 @@ def unpack(packed: bytes, folder: Path) -> None:
                 _write(tar, member, folder)
     except tarfile.TarError as error:
         raise InvalidInput(f"The packed content can't be unpacked: {error}") from error
+
+
+def holds(packed: bytes, digest: str) -> bool:
+    """Whether `packed` is an archive of the content with that `templates.content_digest`; nothing of it is kept."""
+    with tempfile.TemporaryDirectory(prefix="orchestra-content-") as made:
+        try:
+            unpack(packed, Path(made))
+            return content_digest(Path(made)) == digest
+        except (InvalidInput, TemplateError):
+            return False
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:

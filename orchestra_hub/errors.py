@@ -9,6 +9,7 @@ OrchestraError
 │   ├── StaleVersion    somebody changed it meanwhile: read again, then repeat
 │   ├── WorkshopFull    no place left
 │   ├── WrongState      the workshop's state doesn't allow it
+│   ├── WorkshopDamaged part of what is kept of the workshop can't be read: mend or end it
 │   └── LeaseLost       another process leads now: stop, write nothing more
 ├── NewerData           the data was written by a newer version of Orchestra Hub
 └── Temporary           a later try can succeed
@@ -38,6 +39,7 @@ __all__ = [
     "StoreUnavailable",
     "Temporary",
     "TooManyAttempts",
+    "WorkshopDamaged",
     "WorkshopFull",
     "WrongState",
 ]
@@ -77,6 +79,10 @@ class WorkshopFull(Conflict):
 
 class WrongState(Conflict):
     """The workshop's state doesn't allow it."""
+
+
+class WorkshopDamaged(Conflict):
+    """Somebody damaged what is kept of the workshop; it has to be mended, or ended."""
 
 
 class LeaseLost(Conflict):

@@ -10,7 +10,7 @@ Every call has a time-out. Asking twice is always safe: what is already so is no
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -23,7 +23,7 @@ from orchestra_hub.errors import HubUnavailable, NotAllowed, NotFound, Provision
 from orchestra_hub.ids import account_key
 from orchestra_hub.workshop import HUB_PROPERTY, Account, WorkshopFacts, parse_time
 
-__all__ = ["HubAPI", "HubGroup", "HubUser", "SeatStatus"]
+__all__ = ["GroupOutline", "HubAPI", "HubGroup", "HubUser", "SeatStatus"]
 
 _READ_TIMEOUT_S = 15.0
 _START_TIMEOUT_S = 60.0  # the hub answers 202 after `slow_spawn_timeout`, 10 s; stopping takes a grace period
@@ -53,6 +53,16 @@ class HubGroup:
     name: str
     members: frozenset[str]
     facts: WorkshopFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOutline:
+    """A workshop's group in short (`orchestra_hub.hub.digests`)."""
+
+    id: str
+    digest: str
+    running: int
+    strangers: int
 
 
 @dataclass(frozen=True)
@@ -85,11 +95,24 @@ class HubAPI:
     Use it as `async with`, or call `aclose()`. A `client` given stays the giver's to close.
     """
 
-    def __init__(self, api_url: str, token: str, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        token: str,
+        client: httpx.AsyncClient | None = None,
+        before_change: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._url = api_url.rstrip("/")
+        self._token = token
         self._headers = {"Authorization": f"token {token}"}
         self._owns_client = client is None
         self._client = client if client is not None else httpx.AsyncClient(trust_env=False)
+        self._before_change = before_change
+
+    def guarded(self, before_change: Callable[[], Awaitable[None]]) -> Self:
+        """The same hub through the same connections, with `before_change` awaited just before each call that changes
+        something: what it raises keeps the call from being made."""
+        return type(self)(self._url, self._token, self._client, before_change)
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,6 +150,19 @@ class HubAPI:
     async def groups(self) -> list[HubGroup]:
         """All groups, page by page."""
         return [_group(model) for model in await self._pages("groups")]
+
+    async def group_outlines(self) -> list[GroupOutline]:
+        """Every workshop's group in short, page by page."""
+        found: list[GroupOutline] = []
+        after: str | None = ""
+        while after is not None:
+            page = _object(await self._ask("GET", f"orchestra/workshops?after={_part(after)}"))
+            try:
+                found += [GroupOutline(**item) for item in page["items"]]
+                after = page["next"]
+            except (KeyError, TypeError) as error:
+                raise HubUnavailable("The hub's answer to GET orchestra/workshops is not as it should be.") from error
+        return found
 
     async def group_members(self, workshop_id: str) -> list[str] | None:
         """The names of those in the workshop's group, sorted; None when there is no group."""
@@ -212,6 +248,8 @@ class HubAPI:
     ) -> httpx.Response:
         url = path if "://" in path else f"{self._url}/{path}"
         sent = None if body is None else json.dumps(body).encode()
+        if self._before_change is not None and method != "GET":
+            await self._before_change()
         try:
             response = await self._client.request(
                 method, url, content=sent, headers={**self._headers, **(headers or {})}, timeout=timeout_s
@@ -304,10 +342,13 @@ def _user(model: Mapping[str, Any]) -> HubUser:
 
 
 def _group(model: Mapping[str, Any]) -> HubGroup:
+    facts: WorkshopFacts | None
     try:
         facts = WorkshopFacts.model_validate((model.get("properties") or {}).get(HUB_PROPERTY))
-    except ValidationError:
+    except (ValidationError, AttributeError):
         facts = None
+    if facts is not None and facts.id != model["name"]:
+        facts = None  # another workshop's
     return HubGroup(model["name"], frozenset(model.get("users", ())), facts)
 
 

@@ -37,6 +37,7 @@ class Action(StrEnum):
     END = "end"
     CANCEL = "cancel"
     SET_SEATS = "set-seats"
+    MEND = "mend"  # put right what somebody damaged, or end it as it is
     JOIN = "join"
     LEAVE = "leave"
     SEE_ENROLMENTS = "see-enrolments"
@@ -69,6 +70,7 @@ TABLE: Mapping[Action, frozenset[Asker]] = MappingProxyType(
         Action.END: _RUNNING_IT,
         Action.CANCEL: _ANSWERING_FOR_IT,
         Action.SET_SEATS: _ANSWERING_FOR_IT,
+        Action.MEND: _ANSWERING_FOR_IT,
         Action.JOIN: _EVERYBODY,
         Action.LEAVE: _ENROLLED,
         Action.SEE_ENROLMENTS: _RUNNING_IT,

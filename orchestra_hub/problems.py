@@ -17,6 +17,7 @@ from orchestra_hub.errors import (
     StaleVersion,
     Temporary,
     TooManyAttempts,
+    WorkshopDamaged,
     WorkshopFull,
     WrongState,
 )
@@ -25,6 +26,7 @@ __all__ = ["READS", "UNANSWERED", "error_of"]
 
 _BY_NAME: dict[str, type[Conflict]] = {
     "stale-version": StaleVersion,
+    "workshop-damaged": WorkshopDamaged,
     "workshop-full": WorkshopFull,
     "wrong-state": WrongState,
 }

@@ -16,7 +16,9 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from orchestra_hub.ids import account_key, server_name
+from orchestra_hub.group_digest import group_digest
+from orchestra_hub.hub.digests import PAGE
+from orchestra_hub.ids import account_key, is_workshop_id, server_name
 from tests.unit.workshops import NOON
 
 __all__ = ["TOKEN", "HubWire", "hub_wire"]
@@ -43,12 +45,17 @@ class Server:
 
 @dataclass
 class HubWire:
-    """What the hub holds, open to the test. `before` is awaited with each request's method and path."""
+    """What the hub holds, open to the test. `before` is awaited with each request's method and path.
+
+    `services` are the tokens of services besides `TOKEN`; `callers` has the token of each of `calls`.
+    """
 
     users: dict[str, datetime] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     servers: dict[tuple[str, str], Server] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
+    services: set[str] = field(default_factory=lambda: {TOKEN})
     before: Callable[[str], Awaitable[None]] | None = None
     refuse_start: tuple[int, str] | None = None
     admins: set[str] = field(default_factory=set)
@@ -91,9 +98,10 @@ class HubWire:
             user for (user, name), server in self.servers.items() if name == server_name(workshop_id) and server.ready
         }
 
-    def writes(self) -> list[str]:
-        """The calls that changed something or meant to."""
-        return [call for call in self.calls if not call.startswith("GET ")]
+    def writes(self, caller: str | None = None) -> list[str]:
+        """The calls that changed something or meant to, of all or of one service's token."""
+        told = zip(self.calls, self.callers, strict=True)
+        return [call for call, token in told if not call.startswith("GET ") and caller in (None, token)]
 
 
 @asynccontextmanager
@@ -107,6 +115,7 @@ async def hub_wire() -> AsyncIterator[HubWire]:
         (r"/hub/api/groups/([^/]+)", _Group), (r"/hub/api/groups/([^/]+)/users", _Members),
         (r"/hub/api/groups/([^/]+)/properties", _Properties),
         (r"/hub/api/users/([^/]+)/servers/([^/]+)", _Server),
+        (r"/hub/api/orchestra/workshops", _Outlines),
         (r"/hub/api/orchestra/workshops/([a-z0-9-]+)/seats", _Seats),
     ]  # fmt: skip
     server = HTTPServer(web.Application([(path, handler, {"wire": wire}) for path, handler in routes]))
@@ -125,8 +134,10 @@ class _Handler(web.RequestHandler):
         self.wire = wire
 
     async def prepare(self) -> None:
+        token = self.request.headers.get("Authorization", "").removeprefix("token ")
         self.wire.calls.append(f"{self.request.method} {self.request.path.removeprefix('/hub/api/')}")
-        if self.request.headers.get("Authorization") != f"token {TOKEN}":
+        self.wire.callers.append(token)
+        if token not in self.wire.services:
             raise web.HTTPError(403, "Missing or invalid credentials.")
         if self.wire.before is not None:
             await self.wire.before(self.wire.calls[-1])
@@ -188,6 +199,7 @@ class _TokenOwner(_Handler):
     async def prepare(self) -> None:
         """Any token that is known may ask whose it is."""
         self.wire.calls.append("GET user")
+        self.wire.callers.append("")
         if self.wire.before is not None:
             await self.wire.before("GET user")
 
@@ -287,6 +299,23 @@ class _Server(_Handler):
         if self.body().get("remove"):
             del self.wire.servers[user, name]
         self.set_status(204)
+
+
+class _Outlines(_Handler):
+    def get(self) -> None:
+        after = self.get_argument("after")
+        names = sorted(name for name in self.wire.groups if name > after)[:PAGE]
+        running: dict[str, set[str]] = {}
+        for (user, called), server in self.wire.servers.items():
+            if server.ready or server.pending:
+                running.setdefault(called, set()).add(user)
+        items = [self.outline(name, running.get(server_name(name), set())) for name in names if is_workshop_id(name)]
+        self.write({"items": items, "next": names[-1] if len(names) == PAGE else None})
+
+    def outline(self, name: str, running: set[str]) -> dict[str, Any]:
+        group = self.wire.groups[name]
+        digest = group_digest(json.dumps(group.properties), group.members)
+        return {"id": name, "digest": digest, "running": len(running), "strangers": len(running - group.members)}
 
 
 class _Seats(_Handler):

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-__all__ = ["fresh_database", "postgresql_url"]
+__all__ = ["Server", "cluster", "fresh_database", "postgresql_url", "running_server", "skip_without_postgresql"]
 
 REQUIRED = "ORCHESTRA_REQUIRE_POSTGRESQL"
 _START_S = 30
@@ -59,61 +60,95 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.05)  # between two looks, with a deadline
 
 
-@contextmanager
-def _cluster(programs: Path) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="orchestra-pg-") as made:
-        folder, run_as = Path(made), _server_user()
-        if run_as:
-            os.chown(folder, run_as["user"], run_as["group"])
-        data, log = folder / "data", folder / "log"
-        subprocess.run(
-            [
-                programs / "initdb",
-                "-D",
-                data,
-                "-U",
-                "orchestra",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--no-sync",
-            ],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            **run_as,
-        )
-        options = ["-c", "listen_addresses=", "-c", "fsync=off"]
-        command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), *options]
-        with log.open("wb") as output:
-            server: subprocess.Popen[bytes] = subprocess.Popen(
-                command, cwd=folder, stdout=output, stderr=output, **run_as
-            )
+@dataclass
+class Server:
+    """A PostgreSQL server of the tests' own, on a unix socket and, when asked, on a port of 127.0.0.1."""
+
+    programs: Path
+    folder: Path
+    port: int | None
+    run_as: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The maintenance database's."""
+        return f"postgresql://orchestra@/postgres?host={quote(str(self.folder), safe='')}"
+
+    def make(self) -> None:
+        """A new cluster."""
+        if self.run_as:
+            os.chown(self.folder, self.run_as["user"], self.run_as["group"])
+        command = [self.programs / "initdb", "-D", self.folder / "data", "-U", "orchestra", "-A", "trust", "-E", "UTF8",
+                   "--locale=C", "--no-sync"]  # fmt: skip
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, **self.run_as)
+
+    def start(self) -> None:
+        """Run it until it answers."""
+        listen = "" if self.port is None else "127.0.0.1"
+        options = ["-c", f"listen_addresses={listen}", "-c", f"port={self.port or 5432}", "-c", "fsync=off"]
+        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
+        log = self.folder / "log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output, **self.run_as)
+        _wait_for(self.local_url, self.process, log)
+
+    @property
+    def local_url(self) -> str:
+        """As `url`, with the port, which is part of the socket's name."""
+        return self.url if self.port is None else f"{self.url}&port={self.port}"
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions, then stops; SIGQUIT is `pg_ctl stop -m immediate`: as after a power cut."""
+        if self.process is None:
+            return
+        self.process.send_signal(how)
         try:
-            url = f"postgresql://orchestra@/postgres?host={quote(str(folder), safe='')}"
-            _wait_for(url, server, log)
-            yield url
+            self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@contextmanager
+def running_server(port: int | None = None) -> Iterator[Server]:
+    """A server in a temporary folder, gone at the end. Raises `FileNotFoundError` without PostgreSQL's programs."""
+    programs = _programs()
+    if programs is None:
+        raise FileNotFoundError("PostgreSQL's programs (initdb, postgres) are not installed")
+    with tempfile.TemporaryDirectory(prefix="orchestra-pg-") as made:
+        server = Server(programs, Path(made), port, _server_user())
+        server.make()
+        try:
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # fast shutdown: ends sessions, then stops
-            try:
-                server.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.stop()
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The URL of a server's maintenance database, on a unix socket."""
+    with running_server() as server:
+        yield server.url
+
+
+def skip_without_postgresql() -> None:
+    """Leaves the test out where PostgreSQL isn't installed, unless it is required."""
+    if _programs() is not None:
+        return
+    reason = "PostgreSQL's programs (initdb, postgres) are not installed"
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{reason}, and {REQUIRED}=1 requires them")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """The URL of a PostgreSQL server's maintenance database; see `fresh_database`."""
-    programs = _programs()
-    if programs is None:
-        reason = "PostgreSQL's programs (initdb, postgres) are not installed"
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{reason}, and {REQUIRED}=1 requires them")
-        pytest.skip(reason)
-    with _cluster(programs) as url:
+    skip_without_postgresql()
+    with cluster() as url:
         yield url
 
 

@@ -219,6 +219,23 @@ class Platform:
         """Those of a person's seats. What was read of each is in its `info`: it may have ended since."""
         return [p for p in self.everything() if (p.info["environ"] or {}).get("JUPYTERHUB_USER") == name]
 
+    @contextmanager
+    def own_reconciler(self, *args: str) -> Iterator[Path]:
+        """A reconciler with other settings that leads in the place of `up`'s own; gives its log."""
+        environment = psutil.Process(self.children()["reconciler"]).environ()
+        log = self.data_dir / "logs" / "reconciler-own.log"
+        command = [sys.executable, "-m", "orchestra_services.reconciler", "--ReconcilerApp.lease_ttl_s=2", *args]
+        with log.open("ab") as stream:
+            process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        try:
+            until(lambda: "another process leads" in log.read_text(), within_s=20, message="the other waits")
+            os.kill(self.children()["reconciler"], signal.SIGTERM)
+            until(lambda: "leading, fence" in log.read_text(), within_s=20, message="the other leads")
+            yield log
+        finally:
+            process.terminate()
+            process.wait(10)
+
     def interrupt(self, within_s: float = 10) -> float:
         """Ctrl-C; gives the seconds it took to end."""
         began = time.monotonic()

@@ -46,6 +46,7 @@ def workshop_app() -> typer.Typer:
     app.command("show")(_show)
     app.command("extend")(_extend)
     app.command("end")(_end)
+    app.command("mend")(_mend)
     app.command("cancel")(_cancel)
     app.command("people")(people)
     app.command("add-people")(add_people)
@@ -110,8 +111,11 @@ def _list(
 ) -> None:
     """List workshops, newest first."""
     ours = Context.of(context)
+    damaged: dict[str, str] = {}
     with ours.connection.client() as client:
-        found = list(client.workshops(states=state or (), mine=mine))
+        found = list(client.workshops(states=state or (), mine=mine, damaged=damaged))
+    for workshop_id, sentence in damaged.items():
+        ours.console.note(f"{workshop_id}: {sentence}")
     if as_json:
         ours.console.json([workshop.model_dump(mode="json") for workshop in found])
     elif not found:
@@ -154,12 +158,31 @@ def _extend(
         _tell(ours, client.extend(workshop_id, hours=hours, expires_at=expires_at), as_json=as_json)
 
 
-def _end(context: typer.Context, workshop_id: Id, yes: Yes = False, as_json: AsJson = False) -> None:
+def _end(
+    context: typer.Context,
+    workshop_id: Id,
+    yes: Yes = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="End one that can't be mended.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """End a workshop now: seats stop, the data is kept until the purge date."""
     ours = Context.of(context)
     _confirm(f"End {workshop_id} now? Its seats stop and can't be started again.", yes=yes)
     with ours.connection.client() as client:
-        _tell(ours, client.end(workshop_id), as_json=as_json)
+        _tell(ours, client.end(workshop_id, damaged=damaged), as_json=as_json)
+
+
+def _mend(context: typer.Context, workshop_id: Id, as_json: AsJson = False) -> None:
+    """Put right what somebody damaged by hand: row, content, folder, Hub group; prints what was mended."""
+    ours = Context.of(context)
+    with ours.connection.client() as client:
+        mended = client.mend(workshop_id)
+    if as_json:
+        ours.console.json(mended.model_dump(mode="json"))
+        return
+    for what in mended.mended or ["nothing: what is kept of it is as it should be"]:
+        ours.console.field("mended", what)
+    _tell(ours, mended.workshop, as_json=False)
 
 
 def _cancel(context: typer.Context, workshop_id: Id, yes: Yes = False, as_json: AsJson = False) -> None:

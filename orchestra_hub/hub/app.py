@@ -13,6 +13,8 @@ from traitlets import Callable as CallableTrait
 from traitlets import CaselessStrEnum, Float, Unicode, default
 
 from orchestra_hub.hub.api import api_handlers
+from orchestra_hub.hub.database import HubDatabase
+from orchestra_hub.hub.digests import digest_handlers
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
 from orchestra_hub.hub.news import HubNews
@@ -73,6 +75,7 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
     handlers: list[tuple[Any, ...]]
     queue: StartQueue
     resumption: Resumption
+    hub_database: HubDatabase
 
     clock = CallableTrait(help="Gives the time, aware, in UTC.")
 
@@ -109,6 +112,12 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         """The hosts below `public_base_url`."""
         return Hosts.from_public_url(self.public_base_url)
 
+    def init_db(self) -> None:
+        """JupyterHub's database, with our settings of it and our eye on it."""
+        super().init_db()
+        self.hub_database = HubDatabase()
+        self.hub_database.watch(self.db.get_bind())
+
     def init_tornado_settings(self) -> None:
         """JupyterHub's settings and what our seams and handlers read."""
         own = str(files("orchestra_hub.hub") / "templates")
@@ -127,6 +136,7 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
             orchestra_seat_origin=SeatOrigin(self.seat_origin),
             orchestra_clock=self.clock,
             orchestra_news=news,
+            orchestra_database=self.hub_database,
         )
         prefix = self.hub_prefix
         self.template_vars = {
@@ -144,7 +154,7 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
     def init_handlers(self) -> None:
         """JupyterHub's routes, and ours before them."""
         super().init_handlers()
-        ours = self.add_url_prefix(self.hub_prefix, [*page_handlers(), *api_handlers()])
+        ours = self.add_url_prefix(self.hub_prefix, [*page_handlers(), *api_handlers(), *digest_handlers()])
         self.handlers = with_workshops([*ours, *self.handlers])
 
     def init_tornado_application(self) -> None:

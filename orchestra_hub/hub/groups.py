@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from tornado.log import app_log
 
-from orchestra_hub.ids import account_key, server_name
+from orchestra_hub.ids import account_key, is_workshop_id, server_name
 from orchestra_hub.lifecycle import effective_state, may_start_seat
 from orchestra_hub.workshop import HUB_PROPERTY, Account, Role, State, WorkshopFacts
 
@@ -30,14 +30,21 @@ def is_workshop_group(group: orm.Group) -> bool:
 
 
 def facts_in(group: orm.Group) -> WorkshopFacts | None:
-    """The workshop's facts in a group's properties; None (and a log line) when somebody damaged them."""
+    """The workshop's facts in a group's properties; None (and a log line) when somebody damaged them.
+
+    Another workshop's facts are damage too: whoever is in this group has no place in that workshop.
+    """
     if not is_workshop_group(group):
         return None
     try:
-        return WorkshopFacts.model_validate(group.properties[HUB_PROPERTY])
+        facts = WorkshopFacts.model_validate(group.properties[HUB_PROPERTY])
     except ValidationError as error:
         app_log.error("workshop=%s has unreadable facts in its Hub group: %s", group.name, error.errors()[0]["msg"])
         return None
+    if facts.id != group.name:
+        app_log.error("workshop=%s has the facts of %s in its Hub group", group.name, facts.id)
+        return None
+    return facts
 
 
 def account_of(orm_user: orm.User) -> Account:
@@ -81,6 +88,11 @@ class HubWorkshops:
         """The facts of a workshop; None when there is no such group."""
         group = orm.Group.find(self._db_factory(), name=workshop_id)
         return None if group is None else facts_in(group)
+
+    def is_damaged(self, workshop_id: str) -> bool:
+        """Whether there is a workshop's group whose facts can't be read; the reconciler writes them again."""
+        group = orm.Group.find(self._db_factory(), name=workshop_id) if is_workshop_id(workshop_id) else None
+        return group is not None and facts_in(group) is None
 
     def member(self, orm_user: orm.User, workshop_id: str) -> MemberOf | None:
         """The workshop and the user's role in it; None when there is no such workshop."""

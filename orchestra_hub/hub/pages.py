@@ -21,11 +21,12 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from orchestra_hub.hub.api import failure_of
+from orchestra_hub.hub.database import unusable
 from orchestra_hub.hub.groups import HubWorkshops, MemberOf
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
 from orchestra_hub.hub.queue import StartQueue
 from orchestra_hub.hub.seams import refused
-from orchestra_hub.hub.views import SeatView, public_view, seat_view, unknown_view
+from orchestra_hub.hub.views import SeatView, damaged_view, public_view, seat_view, unknown_view
 from orchestra_hub.ids import server_name
 from orchestra_hub.web import CONTENT_SECURITY_POLICY, from_our_pages, static_folder
 from orchestra_hub.workshop import Role, WorkshopFacts
@@ -94,7 +95,10 @@ class _Page(BaseHandler):  # type: ignore[misc]  # jupyterhub has no types
         """The asker's part in a workshop; None when a page (unknown) or a redirect (not enrolled) was answered."""
         member = self.workshops.member(self.current_user.orm_user, workshop_id)
         if member is None:
-            await self.show("workshop_public.html", 404, view=unknown_view(), facts=None, link=None)
+            view = damaged_view() if self.workshops.is_damaged(workshop_id) else unknown_view()
+            if view.status == 503:
+                self.set_header("Retry-After", "30")
+            await self.show("workshop_public.html", view.status, view=view, facts=None, link=None)
             return None
         if member.role is None:
             join = self.service_url("join", workshop_id)
@@ -214,6 +218,8 @@ class StartSeat(LaunchPage):
         if error is None or spawner._spawn_future is not None:
             return None
         self.log.warning("start not begun workshop=%s user=%s: %s", facts.id, user.name, error)
+        if unusable(error) is not None:
+            raise error
         if isinstance(error, web.HTTPError) and error.status_code == 429:  # JupyterHub's active_server_limit
             return "As many notebooks run on this platform as its operator allows. Try again in a few minutes."
         return str(getattr(error, "jupyterhub_message", None) or "The notebook could not be started.")

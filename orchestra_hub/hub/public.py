@@ -14,9 +14,10 @@ from jupyterhub._version import __version__ as jupyterhub_version
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from tornado import web
 
+from orchestra_hub.hub.database import unusable
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import HostKind, Hosts
-from orchestra_hub.hub.views import PublicView, public_view, unknown_view
+from orchestra_hub.hub.views import PublicView, damaged_view, public_view, unknown_view
 from orchestra_hub.ids import is_workshop_id, workshop_label_of
 from orchestra_hub.web import CONTENT_SECURITY_POLICY, static_folder
 
@@ -36,6 +37,23 @@ class _Handler(web.RequestHandler):
 
     def check_xsrf_cookie(self) -> None:
         """Nothing here changes anything, so there is nothing to check; a token would be a cookie."""
+
+    def prepare(self) -> None:
+        """A session that a failed write of somebody else left behind is rolled back."""
+        if not self.settings["db"].is_active:
+            self.settings["db"].rollback()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """A few words; 503 when the hub's database can't be used."""
+        refusal = unusable(kwargs["exc_info"][1]) if "exc_info" in kwargs else None
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        if refusal is None:
+            self.finish(f"{status_code}: {self._reason}\n")
+            return
+        self.settings["db"].rollback()
+        self.set_status(503)
+        self.set_header("Retry-After", "5")
+        self.finish(f"{refusal.jupyterhub_message}\n")  # type: ignore[attr-defined]
 
     @property
     def hosts(self) -> Hosts:
@@ -65,6 +83,8 @@ class WorkshopPage(_Handler):
         facts = workshops.facts(label) if kind is HostKind.WORKSHOP else None
         now: datetime = self.settings["orchestra_clock"]()
         view: PublicView = unknown_view() if facts is None else public_view(facts, now)
+        if facts is None and kind is HostKind.WORKSHOP and workshops.is_damaged(label):
+            view = damaged_view()
         if view.status == 503:
             self.set_header("Retry-After", "5")
         link = None

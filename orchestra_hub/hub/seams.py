@@ -18,6 +18,9 @@
 | `AccountAPI.delete` | gives up half-way while a named server runs | all servers stop before anything is removed |
 | `WorkshopHandlerMixin.content_security_policy`, `set_default_headers` | frames alone | nothing from elsewhere |
 | `PlainFile` | static files without such headers | the same |
+| `WorkshopHandlerMixin.prepare` | in trouble with its database takes people for signed out | once more, else 503 |
+| `WorkshopHandlerMixin._record_activity` | writes at every request | not while the database is in trouble |
+| `WorkshopHandlerMixin._handle_request_exception` | 500 when the database can't be used | 503, rolled back |
 | `SeatRouteMixin.delete_user` | builds the route from `user.proxy_spec` | the seat's own route |
 | `subdomain_hook` | a subdomain of the hub's for each user and service | services on the hub's host |
 
@@ -38,8 +41,10 @@ from jupyterhub.proxy import Proxy
 from jupyterhub.scopes import needs_scope
 from jupyterhub.user import User, UserDict
 from jupyterhub.utils import url_escape_path, url_path_join
+from sqlalchemy.exc import SQLAlchemyError
 from tornado import web
 
+from orchestra_hub.hub.database import HubDatabase, unusable
 from orchestra_hub.hub.groups import HubWorkshops, MemberOf, is_workshop_group
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
 from orchestra_hub.hub.queue import Asked, StartQueue
@@ -167,6 +172,41 @@ class WorkshopHandlerMixin:
     """Put before every one of JupyterHub's handlers by `with_workshops`."""
 
     settings: dict[str, Any]
+
+    async def prepare(self) -> None:
+        """JupyterHub's, for a person who is known although the database is in trouble. A session that a failed write
+        of somebody else left behind is rolled back first."""
+        this: Any = self
+        if not this.db.is_active:
+            this.db.rollback()
+        this.expanded_scopes = set()
+        try:
+            await this.get_current_user()
+        except SQLAlchemyError as error:
+            this.log.warning("the hub's database is in trouble: %s", error.__cause__ or error)
+            this.db.rollback()
+            del this._jupyterhub_user
+            await this.get_current_user()
+        except Exception:
+            this.log.exception("Failed to get current user")
+        await super().prepare()  # type: ignore[misc]
+
+    def _record_activity(self, obj: Any, timestamp: Any = None) -> bool:
+        database: HubDatabase | None = self.settings.get("orchestra_database")
+        if database is not None and database.in_trouble:
+            return False
+        return bool(super()._record_activity(obj, timestamp))  # type: ignore[misc]
+
+    def _handle_request_exception(self, error: BaseException) -> None:
+        refusal = unusable(error)
+        if refusal is not None:
+            self.db.rollback()  # type: ignore[attr-defined]
+            try:
+                raise refusal from error
+            except web.HTTPError as told:  # tornado takes what to say from `sys.exc_info`
+                super()._handle_request_exception(told)  # type: ignore[misc]
+            return
+        super()._handle_request_exception(error)  # type: ignore[misc]
 
     def _set_cookie(self, key: str, value: str, encrypted: bool = True, **overrides: Any) -> None:
         overrides.pop("domain", None)

@@ -9,7 +9,7 @@ from orchestra_hub.hub.line import Place, told
 from orchestra_hub.lifecycle import effective_state
 from orchestra_hub.workshop import JoinPolicy, Role, State, WorkshopFacts
 
-__all__ = ["PublicView", "SeatView", "duration_in_words", "public_view", "seat_view", "unknown_view"]
+__all__ = ["PublicView", "SeatView", "damaged_view", "duration_in_words", "public_view", "seat_view", "unknown_view"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,15 @@ def public_view(facts: WorkshopFacts, now: datetime) -> PublicView:
     return PublicView(
         410, "Gone", "This workshop is over and its data has been removed.", "gone", "secondary", None, None, ""
     )
+
+
+def damaged_view() -> PublicView:
+    """For a workshop whose Hub group somebody damaged."""
+    return PublicView(
+        503, "Being put right", "What the hub knows of this workshop was damaged. The platform puts that right by "
+        "itself within a few minutes, and nobody's files are touched: try again then. If it stays so, tell your "
+        "instructor or an operator.", "being put right", "warning", None, None, "",
+    )  # fmt: skip
 
 
 def unknown_view() -> PublicView:

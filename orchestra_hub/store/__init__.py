@@ -20,16 +20,19 @@ from orchestra_hub.dates import Clock, utcnow
 from orchestra_hub.store.engine import LOCK_WAIT_S, Database
 from orchestra_hub.store.enrolments import Enrolments
 from orchestra_hub.store.leases import Leases
+from orchestra_hub.store.mending import Mended, Mending, Sources
 from orchestra_hub.store.migrating import migrate
+from orchestra_hub.store.reading import Damage, Found
 from orchestra_hub.store.reconciling import Reconciling
 from orchestra_hub.store.records import Event, Lease
+from orchestra_hub.store.sweeping import Sweeping
 from orchestra_hub.store.workshops import Workshops
 from orchestra_hub.workshop import NewWorkshop
 
-__all__ = ["Event", "Lease", "NewWorkshop", "Store"]
+__all__ = ["Damage", "Event", "Found", "Lease", "Mended", "NewWorkshop", "Sources", "Store"]
 
 
-class Store(Workshops, Enrolments, Reconciling, Leases):
+class Store(Workshops, Enrolments, Reconciling, Leases, Mending, Sweeping):
     """The whole store; the parts' methods are its own."""
 
     @classmethod

@@ -22,6 +22,7 @@ from orchestra_hub.store.models import (
     PseudonymKeyRow,
     WorkshopRow,
 )
+from orchestra_hub.store.reading import FIELDS, read_row, to_workshops
 from orchestra_hub.workshop import Enrolment, Role, Workshop
 
 __all__ = [
@@ -38,13 +39,11 @@ __all__ = [
     "pseudonymiser",
     "reschedule",
     "to_enrolment",
-    "to_workshops",
 ]
 
 REPAIR_AFTER_S = 15
 """A joining or leaving is carried out by the service at once; this long after, the reconciler looks whether it was."""
 
-_FIELDS = frozenset(Workshop.model_fields) - {"statistics"}
 _SYSTEM = "system"
 _OPERATOR = "operator:"
 _NOBODY_KNOWN = "p-unknown"  # after the purge: the key is gone
@@ -61,7 +60,7 @@ class StorePart:
 
     def _save(self, session: Session, row: WorkshopRow, changed: Workshop, *, now: datetime) -> Workshop:
         """Writes what differs, makes the workshop due now, and answers it as it then stands."""
-        before = {name: getattr(row, name) for name in _FIELDS - {"template"}}
+        before = {name: getattr(row, name) for name in FIELDS - {"template"}}
         differing = {name: getattr(changed, name) for name, value in before.items() if getattr(changed, name) != value}
         for name, value in differing.items():
             setattr(row, name, value)
@@ -73,17 +72,6 @@ class StorePart:
         return to_workshops(session, [row])[0]
 
 
-def to_workshops(session: Session, rows: Iterable[WorkshopRow]) -> list[Workshop]:
-    """The workshops of `rows` with their statistics, in the same order."""
-    rows = list(rows)
-    statistics: dict[str, dict[str, int]] = {row.id: {} for row in rows}
-    if rows:
-        counts = select(CountRow.workshop_id, CountRow.name, CountRow.value)
-        for workshop_id, name, value in session.execute(counts.where(CountRow.workshop_id.in_(statistics))):
-            statistics[workshop_id][name] = value
-    return [Workshop(**{name: getattr(row, name) for name in _FIELDS}, statistics=statistics[row.id]) for row in rows]
-
-
 def to_enrolment(row: EnrolmentRow) -> Enrolment:
     """The enrolment of a row."""
     return Enrolment(**{name: getattr(row, name) for name in Enrolment.model_fields})
@@ -92,9 +80,9 @@ def to_enrolment(row: EnrolmentRow) -> Enrolment:
 def locked(session: Session, workshop_id: str, version: int | None = None) -> WorkshopRow:
     """The workshop's row, kept from other writers until the transaction ends.
 
-    Raises `NotFound`, or `StaleVersion` when `version` is given and isn't the row's.
+    Raises `NotFound`, `WorkshopDamaged`, or `StaleVersion` when `version` is given and isn't the row's.
     """
-    row = session.get(WorkshopRow, workshop_id, with_for_update=True)
+    row = read_row(session, workshop_id, lock=True)
     if row is None:
         raise NotFound(f"There is no workshop {workshop_id[:80]!r}.")
     if version is not None and row.version != version:
@@ -106,15 +94,20 @@ def locked(session: Session, workshop_id: str, version: int | None = None) -> Wo
 
 
 def must_exist(session: Session, workshop_id: str) -> WorkshopRow:
-    """The workshop's row; raises `NotFound`."""
-    row = session.get(WorkshopRow, workshop_id)
+    """The workshop's row; raises `NotFound`, `WorkshopDamaged`."""
+    row = read_row(session, workshop_id)
     if row is None:
         raise NotFound(f"There is no workshop {workshop_id[:80]!r}.")
     return row
 
 
-def check_fence(session: Session, fence: int) -> None:
-    """Raises `LeaseLost` unless `fence` is the newest of some lease; holds that lease until the transaction ends."""
+def check_fence(session: Session, fence: int | None) -> None:
+    """Raises `LeaseLost` unless `fence` is the newest of some lease; holds that lease until the transaction ends.
+
+    None is a write of somebody who needs no lease.
+    """
+    if fence is None:
+        return
     lease = select(LeaseRow.name).where(LeaseRow.fence == fence).with_for_update(read=True)
     if session.execute(lease).first() is None:
         raise LeaseLost(f"Another process leads now (the fence {fence} is no longer the newest). Nothing was written.")

@@ -24,11 +24,20 @@ from sqlalchemy.pool import StaticPool
 
 from orchestra_hub.dates import Clock
 from orchestra_hub.errors import InvalidInput, StaleVersion, StoreUnavailable
+from orchestra_hub.store.deadline import check_deadline
 
 __all__ = ["LOCK_WAIT_S", "Database", "sqlite_file", "translated"]
 
 LOCK_WAIT_S = 15.0
-"""How long a write waits for another's lock before it is refused as temporary."""
+"""How long a write waits for another's lock, and on PostgreSQL any statement may take, before it is refused."""
+
+_PATIENCE: dict[str, Any] = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds: a server whose machine is gone sends nothing, not even an end
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+}
 
 _SQLITE_PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the one writer don't wait for each other
@@ -100,13 +109,23 @@ class Database:
         engine = create_engine(self.url, **options)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "before_cursor_execute", _check_deadline)
         return engine
 
     def _postgresql_engine(self) -> Engine:
-        arguments: dict[str, Any] = {"connect_timeout": 5, "application_name": "orchestra-hub"}
+        wait_ms = round(self._lock_wait_s * 1000)
+        arguments: dict[str, Any] = {"application_name": "orchestra-hub", **_PATIENCE}
         if "options" not in self.url.query:
-            arguments["options"] = f"-c lock_timeout={round(self._lock_wait_s * 1000)}"
-        return create_engine(self.url, connect_args=arguments, pool_pre_ping=True, pool_recycle=1800)
+            arguments["options"] = (
+                f"-c lock_timeout={wait_ms} -c statement_timeout={wait_ms} "
+                f"-c idle_in_transaction_session_timeout={10 * wait_ms}"
+            )
+        engine = create_engine(
+            self.url, connect_args={name: value for name, value in arguments.items() if name not in self.url.query},
+            pool_pre_ping=True, pool_recycle=1800, pool_size=10, max_overflow=10, pool_timeout=self._lock_wait_s,
+        )  # fmt: skip
+        event.listen(engine, "before_cursor_execute", _check_deadline)
+        return engine
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -119,11 +138,15 @@ class Database:
         """A session whose transaction is committed at the end, or rolled back if anything is raised."""
         with translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+            session.flush()
+            check_deadline()  # who is told that it was too slow can rely on its not having been done
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A plain connection in a write transaction, for migrations."""
         with translated(), self._writing.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             yield connection
 
     def forget_old_pages(self) -> None:
@@ -145,6 +168,10 @@ def _refusal_to_write(file: Path) -> Iterator[None]:
         raise StoreUnavailable(
             f"The database {file} can't be opened for writing ({error.strerror}). Check the folder and who owns it."
         ) from error
+
+
+def _check_deadline(*_: object) -> None:
+    check_deadline()
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -23,15 +23,16 @@ from orchestra_hub.store.base import (
     StorePart,
     add_to_count,
     ask_for_repair,
+    check_fence,
     learners_in,
     locked,
     must_exist,
     note,
     to_enrolment,
-    to_workshops,
 )
 from orchestra_hub.store.codes import invitation_id_of, new_invitation_token, same_code, token_fits, token_hash
 from orchestra_hub.store.models import EnrolmentRow, InvitationRow, WorkshopRow
+from orchestra_hub.store.reading import to_workshops
 from orchestra_hub.workshop import Account, Enrolment, Invitation, JoinPolicy, Role
 
 __all__ = ["Enrolments"]
@@ -86,9 +87,19 @@ class Enrolments(StorePart):
             raise result  # only now: that the old place is gone stays written
         return result
 
-    def remove_enrolment(self, workshop_id: str, user_name: str, actor: str, *, account_key: str | None = None) -> None:
-        """The place is gone. Raises `NotFound` if there is none, or none of the account `account_key` if given."""
+    def remove_enrolment(
+        self,
+        workshop_id: str,
+        user_name: str,
+        actor: str,
+        *,
+        account_key: str | None = None,
+        fence: int | None = None,
+    ) -> None:
+        """The place is gone. Raises `NotFound` if there is none, or none of the account `account_key` if given;
+        `LeaseLost` when the reconciler, which gives its `fence`, no longer leads."""
         with self._database.write() as session:
+            check_fence(session, fence)
             row = locked(session, workshop_id)
             place = _place(session, workshop_id, user_name, account_key)
             _remove(session, row, place, "left", actor, self._now())
@@ -128,12 +139,22 @@ class Enrolments(StorePart):
             ordered = wanted.order_by(EnrolmentRow.joined_at.desc(), EnrolmentRow.workshop_id)
             return [to_enrolment(row) for row in session.scalars(ordered)]
 
-    def mark_in_hub(self, workshop_id: str, user_name: str, in_hub: bool, *, account_key: str | None = None) -> None:
+    def mark_in_hub(
+        self,
+        workshop_id: str,
+        user_name: str,
+        in_hub: bool,
+        *,
+        account_key: str | None = None,
+        fence: int | None = None,
+    ) -> None:
         """Notes whether the hub's group has the person; nothing happens if they have left meanwhile.
 
-        With `account_key`, nothing happens either if the place is another account's by now.
+        With `account_key`, nothing happens either if the place is another account's by now. Raises `LeaseLost` when
+        the reconciler, which gives its `fence`, no longer leads.
         """
         with self._database.write() as session:
+            check_fence(session, fence)
             place = session.get(EnrolmentRow, (workshop_id, user_name), with_for_update=True)
             if place is not None and account_key in (None, place.account_key):
                 place.in_hub = in_hub

@@ -25,9 +25,9 @@ from orchestra_hub.store.base import (
     note,
     pseudonymiser,
     reschedule,
-    to_workshops,
 )
 from orchestra_hub.store.models import EnrolmentRow, EventRow, InvitationRow, PseudonymKeyRow, WorkshopRow
+from orchestra_hub.store.reading import Found, found, to_workshops
 from orchestra_hub.workshop import State, Workshop
 
 __all__ = ["Reconciling"]
@@ -40,11 +40,11 @@ _log = logging.getLogger(__name__)
 class Reconciling(StorePart):
     """What is due, and what came of it."""
 
-    def due(self, now: datetime, limit: int = 20) -> list[Workshop]:
+    def due(self, now: datetime, limit: int = 20) -> Found:
         """Up to `limit` workshops to be looked at by `now`, the longest waiting first. Reads only those (an index)."""
         wanted = select(WorkshopRow).where(WorkshopRow.due_at <= now).order_by(WorkshopRow.due_at).limit(limit)
         with self._database.read() as session:
-            return to_workshops(session, session.scalars(wanted))
+            return found(session, wanted)
 
     def move(self, workshop: Workshop, to_state: State, *, fence: int) -> Workshop:
         """The workshop in `to_state`, still due. `to_state` is the first of its `lifecycle.next_moves`.

@@ -7,16 +7,17 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import String, and_, func, or_, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from orchestra_hub import lifecycle
 from orchestra_hub.errors import InvalidInput, NotFound, StoreUnavailable
 from orchestra_hub.ids import new_workshop_id
-from orchestra_hub.store.base import StorePart, add_to_count, learners_in, locked, must_exist, note, to_workshops
+from orchestra_hub.store.base import StorePart, add_to_count, learners_in, locked, must_exist, note
 from orchestra_hub.store.codes import new_join_code, new_pseudonym_key
 from orchestra_hub.store.models import ContentRow, EnrolmentRow, EventRow, PseudonymKeyRow, WorkshopRow
+from orchestra_hub.store.reading import Found, found, to_workshops
 from orchestra_hub.store.records import Event
 from orchestra_hub.workshop import Account, JoinPolicy, NewWorkshop, State, Workshop
 
@@ -76,10 +77,11 @@ class Workshops(StorePart):
         member: Account | None = None,
         after: str | None = None,
         limit: int = 100,
-    ) -> list[Workshop]:
+    ) -> Found:
         """Up to `limit` workshops, newest first, by their written states.
 
-        `owner` and `member` given both mean: either. `after` is the id of the last workshop of the page before.
+        `owner` and `member` given both mean: either. `after` is the last of the `ids` of the page before: those that
+        can't be read count too.
         """
         wanted = select(WorkshopRow).order_by(WorkshopRow.created_at.desc(), WorkshopRow.id.desc()).limit(limit)
         if states is not None:
@@ -94,10 +96,12 @@ class Workshops(StorePart):
             wanted = wanted.where(or_(*theirs))
         with self._database.read() as session:
             if after is not None:
-                last = must_exist(session, after)
+                last = session.execute(_position(after)).one_or_none()
+                if last is None:
+                    raise NotFound(f"There is no workshop {after[:80]!r}.")
                 position = tuple_(WorkshopRow.created_at, WorkshopRow.id)
-                wanted = wanted.where(position < (last.created_at, last.id))
-            return to_workshops(session, session.scalars(wanted))
+                wanted = wanted.where(position < tuple_(*_position(after).subquery().c))
+            return found(session, wanted)
 
     def extend(self, workshop_id: str, new_expires_at: datetime, actor: str, version: int | None = None) -> Workshop:
         """The workshop with another end. Raises as `lifecycle.extended`; `StaleVersion` if `version` isn't its."""
@@ -150,10 +154,11 @@ class Workshops(StorePart):
     def counters(self) -> dict[str, int]:
         """Totals for operators: `workshops_{state}` for every state, `enrolments`."""
         with self._database.read() as session:
-            by_state = session.execute(select(WorkshopRow.state, func.count()).group_by(WorkshopRow.state)).all()
+            state_text = type_coerce(WorkshopRow.state, String)  # one may be damaged
+            by_state = session.execute(select(state_text, func.count()).group_by(state_text)).all()
             enrolments = session.scalar(select(func.count()).select_from(EnrolmentRow)) or 0
         totals = {f"workshops_{state.value}": 0 for state in State}
-        totals |= {f"workshops_{state.value}": number for state, number in by_state}
+        totals |= {key: number for text, number in by_state if (key := f"workshops_{text}") in totals}
         return totals | {"enrolments": enrolments}
 
     def events(self, workshop_id: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
@@ -165,6 +170,11 @@ class Workshops(StorePart):
             return [
                 Event(**{name: getattr(row, name) for name in Event.model_fields}) for row in session.scalars(wanted)
             ]
+
+
+def _position(workshop_id: str) -> Any:
+    """Where a workshop stands in the order of age, read as it is: its date may be damaged."""
+    return select(type_coerce(WorkshopRow.created_at, String), WorkshopRow.id).where(WorkshopRow.id == workshop_id)
 
 
 def _new_row(workshop_id: str, new: NewWorkshop, plan: lifecycle.Plan, now: datetime) -> WorkshopRow:

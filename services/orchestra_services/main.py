@@ -45,11 +45,21 @@ def whole_app() -> typer.Typer:
         config: Annotated[
             Path | None, typer.Option("--config", help="A configuration file for the hub, instead of our own.")
         ] = None,
+        database_url: Annotated[
+            str | None,
+            typer.Option(
+                "--database-url",
+                help="PostgreSQL for the platform's own data, or 'sqlite' for the data folder's. The environment's "
+                "ORCHESTRA_DATABASE_URL does the same, and takes a password too.",
+                show_default="as last time, at first sqlite",
+            ),
+        ] = None,
     ) -> None:
         """Run everything on this machine: hub, proxy, services, seats. Ctrl-C stops it all.
 
         Data is in one folder, --data-dir (default ~/.local/share/orchestra-hub).
         """
+        from orchestra_services.up.chosen_store import check_no_password
         from orchestra_services.up.command import Asked
         from orchestra_services.up.command import up as run_up
 
@@ -63,6 +73,9 @@ def whole_app() -> typer.Typer:
             hub_config_file=None if config is None else config.expanduser().absolute(),
             listen=listen,
             seats_share_one_user=seats_share_one_user,
+            database_url=os.environ.get("ORCHESTRA_DATABASE_URL") or None
+            if database_url is None
+            else check_no_password(database_url),
         )
         raise typer.Exit(run_up(asked, ours.console, os.environ))
 

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from orchestra_hub.workshop import WorkshopFacts
 from orchestra_spawner.children import child, last_line
 from orchestra_spawner.environments import Environments
 from orchestra_spawner.folders import SeatFolders
+from orchestra_spawner.mended import content_is, put_aside_file
 from orchestra_spawner.provisioner import EXPORT_CHUNK_BYTES, Inspection, PurgeReport
 from orchestra_spawner.removal import COUNTS_FILE, remove_tree
 
@@ -55,23 +56,46 @@ class LocalProvisioner:
         requirements = facts.template.environment.requirements
         made = {"content_digest": facts.template.content_digest, "requirements": sorted(requirements)}
         with _translated(facts.id, "prepared"):
-            if await asyncio.to_thread(_read, self._folders.prepared(facts.id)) == made:
+            if await asyncio.to_thread(_read, self._folders.prepared(facts.id)) == made and self._stands(facts.id):
                 return
-            await asyncio.to_thread(self._unpack, facts.id, content)
+            await asyncio.to_thread(self._unpack, facts.id, content, facts.template.content_digest)
             await self._environments.ensure(requirements)
             await asyncio.to_thread(_write, self._folders.prepared(facts.id), made)
 
-    def _unpack(self, workshop_id: str, content: bytes) -> None:
+    def _unpack(self, workshop_id: str, content: bytes, digest: str) -> None:
         workshop, target = self._folders.workshop(workshop_id), self._folders.content(workshop_id)
         workshop.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        put_aside_file(workshop)
         workshop.mkdir(mode=0o700, exist_ok=True)
         for leftover in workshop.glob(".content-*"):
             shutil.rmtree(leftover)
-        if target.exists():  # renamed here whole, by an earlier try
+        if content_is(target, digest):  # renamed here whole, by an earlier try
             return
         unpacking = Path(tempfile.mkdtemp(prefix=".content-", dir=workshop))
         unpack(content, unpacking)
+        if os.path.lexists(target):
+            _log.warning("workshop=%s its content was damaged: it is made anew", workshop_id)
+            target.rename(Path(tempfile.mkdtemp(prefix=".content-", dir=workshop)) / "damaged")
         unpacking.rename(target)
+        for leftover in workshop.glob(".content-*"):
+            shutil.rmtree(leftover)
+
+    async def standing(self, workshop_ids: Sequence[str]) -> dict[str, bool]:
+        """Whether the folder of content and the file that says "prepared" are there."""
+        return await asyncio.to_thread(lambda: {name: self._stands(name) for name in workshop_ids})
+
+    def _stands(self, workshop_id: str) -> bool:
+        return self._folders.prepared(workshop_id).is_file() and self._folders.content(workshop_id).is_dir()
+
+    async def sound(self, facts: WorkshopFacts) -> bool:
+        """Whether the content is the template's, file by file."""
+        content, digest = self._folders.content(facts.id), facts.template.content_digest
+        return self._stands(facts.id) and await asyncio.to_thread(content_is, content, digest)
+
+    async def distrust(self, workshop_id: str) -> None:
+        """Remove the file that says "prepared"."""
+        with _translated(workshop_id, "prepared again"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            await asyncio.to_thread(self._folders.prepared(workshop_id).unlink)
 
     async def inspect(self, workshop_id: str) -> Inspection:
         """What is in the workshop's folder."""
@@ -177,7 +201,7 @@ def _limit_in(file: Path) -> int | None:
 def _read(file: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

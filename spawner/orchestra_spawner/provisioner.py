@@ -6,7 +6,7 @@ be called again after it was interrupted, and raises `ProvisionFailed` (a later 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +43,17 @@ class Provisioner(Protocol):
 
     async def prepare(self, facts: WorkshopFacts, content: bytes) -> None:
         """Make everything a seat needs; `content` is what `orchestra_hub.content.pack` gave. Repeatable."""
+
+    async def standing(self, workshop_ids: Sequence[str]) -> dict[str, bool]:
+        """Whether what seats need is still there, by id, of workshops that were prepared; a quick look."""
+        ...
+
+    async def sound(self, facts: WorkshopFacts) -> bool:
+        """The same of one workshop, thoroughly: whether it is what was made for it."""
+        ...
+
+    async def distrust(self, workshop_id: str) -> None:
+        """Forget that a workshop was prepared, so that `prepare` looks at all of it. Seats' files are not touched."""
 
     async def inspect(self, workshop_id: str) -> Inspection:
         """What is there now; a workshop nobody prepared has `exists` False."""

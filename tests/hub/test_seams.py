@@ -16,6 +16,7 @@ from jupyterhub.handlers.base import BaseHandler, UserUrlHandler
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import Spawner, SpawnException
 from jupyterhub.user import User, UserDict
+from tornado.web import RequestHandler
 
 from orchestra_hub.hub.groups import HubWorkshops
 from orchestra_hub.hub.hosts import Hosts, SeatOrigin
@@ -64,6 +65,10 @@ SEAMS: list[tuple[str, Any, list[str]]] = [
     ("UserAPIHandler.delete", UserAPIHandler.delete, ["self", "user_name"]),
     ("BaseHandler.set_default_headers", BaseHandler.set_default_headers, ["self"]),
     ("BaseHandler.content_security_policy", BaseHandler.content_security_policy.fget, ["self"]),
+    ("BaseHandler.prepare", BaseHandler.prepare, ["self"]),
+    ("BaseHandler.get_current_user", BaseHandler.get_current_user, ["self"]),
+    ("BaseHandler._record_activity", BaseHandler._record_activity, ["self", "obj", "timestamp"]),
+    ("RequestHandler._handle_request_exception", RequestHandler._handle_request_exception, ["self", "e"]),
     ("Proxy.delete_user", Proxy.delete_user, ["self", "user", "server_name"]),
     ("Spawner.run_post_stop_hook", Spawner.run_post_stop_hook, ["self"]),
     (

@@ -23,7 +23,9 @@ async def actor(tmp_path: Path) -> AsyncIterator[Actor]:
     store = Store.open(f"sqlite:///{tmp_path}/orchestra.sqlite", clock=clock)
     try:
         async with hub_wire() as wire, HubAPI(wire.url, TOKEN) as hub:
-            yield Actor(World(store, hub, LocalProvisioner(tmp_path), clock), fence=1)
+            lease = store.acquire_lease("reconciler", "test", 3600)
+            assert lease is not None
+            yield Actor(World(store, hub, LocalProvisioner(tmp_path), clock), fence=lease.fence)
     finally:
         store.close()
 

@@ -1,7 +1,10 @@
-"""One leader at a time: a lease in the store, renewed while it is held, checked before every step.
+"""One leader at a time: a lease in the store, renewed while it is held, checked before every step and every change.
 
-A leader that was paused past its lease writes nothing: the store refuses its fence, and a step starts only after the
-lease was renewed. A leader that can't reach the store stops by itself when its lease runs out.
+A leader that was paused past its lease writes nothing: the store refuses its fence, and a step, or a change of the hub,
+starts only after the lease was renewed. A leader that can't reach the store stops by itself when its lease runs out.
+
+Who waits trusts no clock of another machine, nor its own after it was set: a lease that it has seen unchanged for the
+lease's time, by a clock that only goes on, is nobody's.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from orchestra_hub.errors import LeaseLost, OrchestraError, StoreUnavailable
 from orchestra_hub.store import Lease, Store
 
-__all__ = ["LEASE", "Leadership", "lead", "new_holder"]
+__all__ = ["LEASE", "Leadership", "Watch", "lead", "new_holder"]
 
 LEASE = "reconciler"
 _RELEASE_TIMEOUT_S = 1.0
@@ -37,6 +40,7 @@ class Leadership:
         self._store = store
         self._lease = lease
         self._ttl_s = ttl_s
+        self._renewed_s = time.monotonic()
 
     @property
     def fence(self) -> int:
@@ -44,8 +48,22 @@ class Leadership:
         return self._lease.fence
 
     async def check(self) -> None:
-        """Renew the lease; raises `LeaseLost` when another leads."""
+        """Nobody else leads, nor will for half the lease's time; raises `LeaseLost` otherwise.
+
+        Renewing writes to the disk, so it is done only when the last time is a while ago.
+        """
+        if time.monotonic() - self._renewed_s > self._ttl_s / 2:
+            await self.renew()
+            return
+        held = await asyncio.to_thread(self._store.lease, self._lease.name)
+        if held is None or held.fence != self._lease.fence:
+            raise LeaseLost(f"The lease {self._lease.name} has gone to another process.")
+
+    async def renew(self) -> None:
+        """Have the lease for all of its time from now; raises `LeaseLost` when another leads."""
+        asked_s = time.monotonic()
         await asyncio.to_thread(self._store.renew_lease, self._lease, self._ttl_s)
+        self._renewed_s = asked_s
 
     async def keep(self) -> None:
         """Renew three times per lifetime, until cancelled; raises `LeaseLost`."""
@@ -54,7 +72,7 @@ class Leadership:
             await asyncio.sleep(self._ttl_s / 3)
             asked = time.monotonic()
             try:
-                await self.check()
+                await self.renew()
                 renewed = asked
             except StoreUnavailable as error:
                 _log.warning("lease not renewed: %s", error)
@@ -68,13 +86,33 @@ class Leadership:
                 await asyncio.to_thread(self._store.release_lease, self._lease)
 
 
+class Watch:
+    """What one who waits has seen of a lease. `monotonic` gives seconds that only grow."""
+
+    def __init__(self, ttl_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ttl_s = ttl_s
+        self._monotonic = monotonic
+        self._seen: Lease | None = None
+        self._since_s = 0.0
+
+    def unchanged(self, lease: Lease | None) -> Lease | None:
+        """`lease` when it has stood like this for all of its time, or longer; else None."""
+        now_s = self._monotonic()
+        if lease != self._seen:
+            self._seen, self._since_s = lease, now_s
+            return None
+        return lease if now_s - self._since_s > self._ttl_s else None
+
+
 async def lead(store: Store, holder: str, ttl_s: float, work: Callable[[Leadership], Awaitable[None]]) -> None:
     """Run `work` whenever this process leads, until cancelled; `work` ends by `LeaseLost` or being cancelled."""
     waiting = False
+    watch = Watch(ttl_s)
     while True:
         lease: Lease | None = None
         try:
-            lease = await asyncio.to_thread(store.acquire_lease, LEASE, holder, ttl_s)
+            seen = watch.unchanged(await asyncio.to_thread(store.lease, LEASE))
+            lease = await asyncio.to_thread(store.acquire_lease, LEASE, holder, ttl_s, seen=seen)
         except OrchestraError as error:
             _log.warning("lease not acquired: %s", error)
         if lease is None:

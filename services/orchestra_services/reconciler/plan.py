@@ -23,6 +23,7 @@ __all__ = [
     "ForgetSeats",
     "NoteMembers",
     "Prepare",
+    "PrepareAgain",
     "PurgeFiles",
     "RecordPurge",
     "RemoveMembers",
@@ -31,6 +32,7 @@ __all__ = [
     "StopSeats",
     "WriteFacts",
     "due_move",
+    "needs_resources",
     "plan",
     "retry_delay_s",
     "to_look_up",
@@ -39,12 +41,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found. `accounts` has the key of accounts that were looked up, None for those that are gone."""
+    """What was found. `accounts` has the key of accounts that were looked up, None for those that are gone;
+    `stands` is whether what seats need is there, as far as it was looked for."""
 
     group: HubGroup | None
     seats: tuple[SeatStatus, ...]
     enrolments: tuple[Enrolment, ...]
     accounts: Mapping[str, str | None]
+    stands: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,11 @@ class Prepare:
 
 
 @dataclass(frozen=True)
+class PrepareAgain:
+    """Make again what a seat needs: it is no longer there."""
+
+
+@dataclass(frozen=True)
 class ForgetSeats:
     """Stop these people's seats and remove them from the hub."""
 
@@ -132,6 +141,7 @@ Step: TypeAlias = (
     | RemoveMembers
     | StopSeats
     | Prepare
+    | PrepareAgain
     | ForgetSeats
     | DeleteGroup
     | PurgeFiles
@@ -165,7 +175,14 @@ def plan(workshop: Workshop, seen: Seen, now: datetime) -> list[Step]:
     steps += _seat_steps(workshop, seen, enrolled)
     if workshop.state is State.PREPARING and not workshop.prepared:
         steps.append(Prepare())
+    elif needs_resources(workshop) and not seen.stands:
+        steps.append(PrepareAgain())
     return steps
+
+
+def needs_resources(workshop: Workshop) -> bool:
+    """Whether seats may be in it, so that what they need has to be there."""
+    return workshop.prepared and workshop.state in (State.PREPARING, State.OPEN, State.CLOSING)
 
 
 def _is_gone(enrolment: Enrolment, accounts: Mapping[str, str | None]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from orchestra_hub.dates import Clock
 from orchestra_hub.errors import NotFound, ProvisionFailed
@@ -55,13 +56,16 @@ class Actor:
             case plan.NoteMembers(enrolments):
                 for place in enrolments:
                     name, key = place.user_name, place.account_key
-                    await asyncio.to_thread(store.mark_in_hub, workshop.id, name, True, account_key=key)
+                    note = partial(store.mark_in_hub, workshop.id, name, True, account_key=key, fence=self.fence)
+                    await asyncio.to_thread(note)
             case plan.RemoveMembers(names):
                 await hub.remove_members(workshop.id, names)
             case plan.StopSeats(names):
                 await self._stop(workshop, names, remove=False)
             case plan.Prepare():
                 return await self._prepare(workshop)
+            case plan.PrepareAgain():
+                await self._make(workshop)
             case plan.ForgetSeats(names):
                 await self._note_removal(workshop, servers=len(names))
                 await self._stop(workshop, names, remove=True)
@@ -76,14 +80,18 @@ class Actor:
 
     def _drop(self, place: Enrolment) -> None:
         with suppress(NotFound):  # it is gone already, or the new account of that name has joined
+            key = place.account_key
             self.world.store.remove_enrolment(
-                place.workshop_id, place.user_name, "system", account_key=place.account_key
+                place.workshop_id, place.user_name, "system", account_key=key, fence=self.fence
             )
 
     async def _prepare(self, workshop: Workshop) -> Workshop:
+        await self._make(workshop)
+        return await asyncio.to_thread(self.world.store.mark_prepared, workshop.id, fence=self.fence)
+
+    async def _make(self, workshop: Workshop) -> None:
         content = await asyncio.to_thread(self.world.store.content_of, workshop.template.content_digest)
         await self.world.provisioner.prepare(facts_of(workshop, []), content)
-        return await asyncio.to_thread(self.world.store.mark_prepared, workshop.id, fence=self.fence)
 
     async def _stop(self, workshop: Workshop, names: Sequence[str], *, remove: bool) -> None:
         """Stop seats, then wait until the hub says that they are (the caller bounds the time)."""

@@ -2,7 +2,7 @@
 
 Work is proportional to what is due. Each workshop has a task of its own, bounded in time and number; what goes wrong
 with one is noted on it and tried again with growing pauses, and no other waits for it. A slow sweep over all repairs
-what nobody announced: a group deleted by hand, members added by hand.
+what nobody announced: a group deleted by hand, members added by hand, a folder removed (`sweep`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
-from orchestra_hub.errors import Conflict, LeaseLost, OrchestraError, ProvisionFailed
+from orchestra_hub.errors import Conflict, LeaseLost, OrchestraError, ProvisionFailed, WorkshopDamaged
+from orchestra_hub.store import Damage
 from orchestra_hub.workshop import State, Workshop
 from orchestra_services.reconciler import plan
 from orchestra_services.reconciler.leading import Leadership
 from orchestra_services.reconciler.steps import Actor, World
+from orchestra_services.reconciler.sweep import Sweep
 
 __all__ = ["Limits", "Worker"]
 
 _T = TypeVar("_T")
 _MOST_ROUNDS = 8  # moves of a whole life, and preparing
-_SWEEP_PAGE = 100
+_ON_FILES = (plan.Prepare, plan.PrepareAgain, plan.PurgeFiles)
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +47,7 @@ class Limits:
     def timeout_s(self, step: plan.Step) -> float:
         """How long a step may take."""
         match step:
-            case plan.Prepare():
+            case plan.Prepare() | plan.PrepareAgain():
                 return self.prepare_timeout_s
             case plan.PurgeFiles() | plan.RecordPurge():
                 return self.purge_timeout_s
@@ -56,9 +59,13 @@ class Worker:
     """The work of one leadership. `run` until cancelled; raises `LeaseLost` when another leads."""
 
     def __init__(self, world: World, leadership: Leadership, limits: Limits) -> None:
-        self._world = world
+        # every change of the hub asks for the lease just before: many may belong to one step
+        self._world = replace(world, hub=world.hub.guarded(leadership.check))
         self._leadership = leadership
         self._limits = limits
+        self._sweep = Sweep(self._world, limits.retry_most_s)
+        self._sweeping: asyncio.Task[None] | None = None
+        self._unwritten = False  # the store can't be written: no haste
         self._running: dict[str, asyncio.Task[None]] = {}
         self._free = asyncio.Semaphore(limits.concurrency)
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -69,36 +76,63 @@ class Worker:
         next_sweep = loop.time()
         try:
             while True:
+                more = False
                 try:
                     if loop.time() >= next_sweep:
                         next_sweep = loop.time() + self._limits.sweep_interval_s
-                        await self.sweep()
-                    await self.poll()
+                        self._begin_sweep()
+                    more = await self.poll()
                 except LeaseLost:
                     raise
                 except OrchestraError as error:
                     _log.warning("looking for work failed: %s", error)
-                await asyncio.wait((self._lost,), timeout=self._limits.poll_interval_s)
+                # the next that is due isn't kept waiting for a second once one is done
+                ends = self._running.values() if more and not self._unwritten else ()
+                self._unwritten = False
+                await asyncio.wait(
+                    (self._lost, *ends), timeout=self._limits.poll_interval_s, return_when=asyncio.FIRST_COMPLETED
+                )
                 if self._lost.done():
                     self._lost.result()
         finally:
             await self.stop()
 
-    async def poll(self) -> None:
-        """Begin whatever is due and isn't being done."""
+    async def poll(self) -> bool:
+        """Begin whatever is due and isn't being done; whether more may be due than could be begun."""
         most = len(self._running) + self._limits.concurrency  # those being done are still due
-        self._begin(await asyncio.to_thread(self._world.store.due, self._world.clock(), most))
+        due = await asyncio.to_thread(self._world.store.due, self._world.clock(), most)
+        await self._note_damage(due.damaged)
+        self._begin(due)
+        return len(due.ids) == most
+
+    def _begin_sweep(self) -> None:
+        """Sweep beside what is due, which doesn't wait for it; one sweep at a time."""
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep_once(), name="sweep")
+
+    async def _sweep_once(self) -> None:
+        """A sweep with whatever can go wrong: the next one tries again."""
+        try:
+            await self.sweep()
+        except LeaseLost as error:
+            if not self._lost.done():
+                self._lost.set_exception(error)
+        except OrchestraError as error:
+            _log.warning("the sweep failed: %s", error)
+        except Exception:
+            _log.exception("the sweep failed unexpectedly")
 
     async def sweep(self) -> None:
-        """Begin with every workshop that isn't purged, except those that wait for a retry."""
-        states = [state for state in State if state is not State.PURGED]
-        last: str | None = None
-        while True:
-            page = await asyncio.to_thread(self._world.store.workshops, states=states, after=last, limit=_SWEEP_PAGE)
-            self._begin((workshop for workshop in page if workshop.attempts == 0), quiet=logging.DEBUG)
-            if len(page) < _SWEEP_PAGE:
-                return
-            last = page[-1].id
+        """Begin with every workshop that isn't as it should be, except those that wait for a retry."""
+        suspects, damaged = await self._sweep.suspects()
+        await self._note_damage(damaged)
+        self._begin(suspects, quiet=logging.DEBUG)
+
+    async def _note_damage(self, damaged: Iterable[Damage]) -> None:
+        for damage in damaged:
+            note = partial(self._world.store.note_damage, damage, fence=self._leadership.fence)
+            if await asyncio.to_thread(note):
+                _log.error("workshop=%s %s", damage.id, damage.sentence)
 
     async def settle(self) -> None:
         """Wait until everything begun has ended; raises `LeaseLost`."""
@@ -109,7 +143,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Cancel everything begun, and wait for it."""
-        tasks = list(self._running.values())
+        tasks = [*self._running.values(), *([] if self._sweeping is None else [self._sweeping])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -135,6 +169,8 @@ class Worker:
             except LeaseLost as error:
                 if not self._lost.done():
                     self._lost.set_exception(error)
+            except WorkshopDamaged:
+                await self._look_at_damage(workshop.id)
             except _Overtaken as error:
                 _log.info("workshop=%s changed meanwhile, looked at again: %s", workshop.id, error)
             except OrchestraError as error:
@@ -142,6 +178,14 @@ class Worker:
             except Exception as error:
                 _log.exception("workshop=%s unexpected error", workshop.id)
                 await self._note_trouble(workshop, f"Something unexpected went wrong ({type(error).__name__}).")
+
+    async def _look_at_damage(self, workshop_id: str) -> None:
+        """Somebody damaged the row while it was worked on."""
+        try:
+            damage = await asyncio.to_thread(self._world.store.damage, workshop_id)
+            await self._note_damage([damage] if damage is not None else [])
+        except OrchestraError as error:
+            _log.warning("workshop=%s its damage could not be noted: %s", workshop_id, error)
 
     async def _handle(self, workshop: Workshop, quiet: int) -> None:
         for _ in range(_MOST_ROUNDS):
@@ -166,6 +210,7 @@ class Worker:
         seen = await _bounded(self._look(workshop), self._limits.step_timeout_s, "Looking at it")
         steps = plan.plan(workshop, seen, now)
         if not steps:
+            self._sweep.found_good(workshop)
             _log.log(quiet, "workshop=%s state=%s nothing to do", workshop.id, workshop.state.value)
         actor = Actor(self._world, self._leadership.fence)
         for step in steps:
@@ -173,7 +218,8 @@ class Worker:
         return workshop, any(isinstance(step, plan.Prepare) for step in steps)
 
     async def _do(self, actor: Actor, step: plan.Step, workshop: Workshop) -> Workshop:
-        await self._leadership.check()
+        if isinstance(step, _ON_FILES):  # the hub's changes ask for themselves, the store's bring the fence along
+            await self._leadership.check()
         _log.info("workshop=%s state=%s %s", workshop.id, workshop.state.value, _told(step))
         doing = _bounded(actor.do(step, workshop), self._limits.timeout_s(step), _told(step))
         return await (_overtakable(doing) if isinstance(step, plan.Prepare | plan.RecordPurge) else doing)
@@ -187,7 +233,10 @@ class Worker:
         for name in plan.to_look_up(group, enrolments):
             user = await hub.user(name)
             accounts[name] = None if user is None else user.key
-        return plan.Seen(group, tuple(seats), tuple(enrolments), accounts)
+        stands = True
+        if plan.needs_resources(workshop):
+            stands = (await self._world.provisioner.standing([workshop.id]))[workshop.id]
+        return plan.Seen(group, tuple(seats), tuple(enrolments), accounts, stands)
 
     async def _note_trouble(self, workshop: Workshop, sentence: str) -> None:
         attempts = workshop.attempts + 1
@@ -201,6 +250,7 @@ class Worker:
             if not self._lost.done():
                 self._lost.set_exception(error)
         except OrchestraError as error:
+            self._unwritten = True
             _log.warning("workshop=%s its trouble could not be noted: %s", workshop.id, error)
 
 
@@ -211,7 +261,7 @@ class _Overtaken(Exception):
 async def _overtakable(writing: Awaitable[_T]) -> _T:
     try:
         return await writing
-    except LeaseLost:
+    except (LeaseLost, WorkshopDamaged):
         raise
     except Conflict as error:
         raise _Overtaken(str(error)) from error

@@ -53,13 +53,15 @@ def children(
     *,
     traefik: str,
     base: Mapping[str, str],
+    store_url: str | None = None,
     python: str = sys.executable,
 ) -> list[Child]:
-    """The children in the order of their start; `base` is what `inherited` gave."""
+    """The children in the order of their start; `base` is what `inherited` gave. `store_url` is another database than
+    the data folder's; the hub isn't told of any, it reads none but its own."""
     own = {
         **base,
         "ORCHESTRA_DATA_DIR": str(folder.root),
-        "ORCHESTRA_DATABASE_URL": folder.store_url,
+        "ORCHESTRA_DATABASE_URL": store_url or folder.store_url,
         "ORCHESTRA_PUBLIC_URL": settings.public_url,
     }
     module = (python, "-P", "-m")
@@ -76,7 +78,7 @@ def children(
             "hub",
             (*module, "orchestra_hub.hub", "--config", str(hub_config)),
             folder.logs / "hub.log",
-            {**own, UP_FILE_VARIABLE: str(folder.up_file)},
+            {**_without_store(own), UP_FILE_VARIABLE: str(folder.up_file)},
         ),
         service(
             "workshops",
@@ -95,6 +97,10 @@ def children(
         service("reconciler", (*module, "orchestra_services.reconciler"), tokens.reconciler),
         service("culler", (*module, "orchestra_services.culler"), tokens.culler),
     ]
+
+
+def _without_store(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != "ORCHESTRA_DATABASE_URL"}
 
 
 def _service_environment(name: str, ports: InnerPorts, token: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
 from orchestra_services.up import preflight
 from orchestra_services.up.apart import check_listening, close, find_out, hold_user_ids, said, told_to_warden
 from orchestra_services.up.children import children, inherited
+from orchestra_services.up.chosen_store import chosen_store
 from orchestra_services.up.hub_config import hub_config
 from orchestra_services.up.run import Plan, Run
 from orchestra_services.up.secrets import cookie_secret_file, load_tokens, write_private
@@ -47,6 +48,7 @@ class Asked:
     hub_config_file: Path | None = None
     listen: str = LOOPBACK
     seats_share_one_user: bool = False
+    database_url: str | None = None
 
 
 def resolved(asked: Asked, remembered: Remembered | None, *, seats: int) -> UpSettings:
@@ -130,6 +132,7 @@ def _prepare(
         console.note(lacking)
     tokens = load_tokens(folder.secrets)
     cookie_secret_file(folder.secrets)
+    store_url = chosen_store(asked.database_url, folder)
     now = Remembered(
         format=FORMAT, domain=settings.domain, port=settings.port, inner_ports=ports, user_id_block=lasting.block
     )
@@ -147,6 +150,7 @@ def _prepare(
         tokens,
         traefik=preflight.find_program("traefik") or "traefik",
         base=inherited(environment, sys.executable, Path.cwd()),
+        store_url=store_url,
     )
     return Plan(settings, folder, ports, tokens, made, apart)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestra_hub import templates
 from orchestra_hub.api_models import (
     Change,
+    End,
     EventPage,
     EventQuery,
     Extend,
@@ -22,13 +23,22 @@ from orchestra_hub.api_models import (
     WorkshopView,
 )
 from orchestra_hub.content import pack
-from orchestra_hub.errors import InvalidInput, NotAllowed, NotFound, StaleVersion, Temporary
+from orchestra_hub.errors import (
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    StaleVersion,
+    StoreUnavailable,
+    Temporary,
+    WrongState,
+)
 from orchestra_hub.lifecycle import LIVING, effective_state
 from orchestra_hub.permissions import Action, Asker, allowed
+from orchestra_hub.store import Damage
 from orchestra_hub.templates import TemplateError, TemplateSnapshot
 from orchestra_hub.workshop import NewWorkshop, State, Workshop
 from orchestra_services.workshops import promises
-from orchestra_services.workshops.context import Context, Person, Standing, log
+from orchestra_services.workshops.context import Context, Person, Standing, log, may_mend
 from orchestra_services.workshops.views import counted, event_view, template_view, workshop_view
 
 __all__ = [
@@ -161,7 +171,7 @@ async def workshops_of(
     states: frozenset[State] | None,
     after: str | None,
     limit: int,
-) -> list[Standing]:
+) -> Standings:
     """Up to `limit` workshops, newest first, of the person's own or (`everything`) of the platform.
 
     `states` are those that hold now, whether or not the reconciler has written them yet.
@@ -174,13 +184,24 @@ async def workshops_of(
     account = None if everything else person.account
     read = partial(context.store.workshops, _written(states), account, account)
     found: list[Workshop] = []
+    damaged: list[Damage] = []
     while len(found) < limit:
         scanned = await asyncio.to_thread(read, after, _SCANNED)
         found += [each for each in scanned if states is None or effective_state(each, context.now) in states]
-        if len(scanned) < _SCANNED:
+        damaged += [damage for damage in scanned.damaged if may_mend(person, damage)]
+        if len(scanned.ids) < _SCANNED:
             break
-        after = scanned[-1].id
-    return [context.standing_in(person, workshop, mine.get(workshop.id)) for workshop in found[:limit]]
+        after = scanned.ids[-1]
+    standings = (context.standing_in(person, workshop, mine.get(workshop.id)) for workshop in found[:limit])
+    return Standings(standings, damaged)
+
+
+class Standings(list[Standing]):
+    """What a person is to workshops. `damaged` are those among them that can't be read and the person answers for."""
+
+    def __init__(self, standings: Iterable[Standing], damaged: Iterable[Damage]) -> None:
+        super().__init__(standings)
+        self.damaged = tuple(damaged)
 
 
 def _written(states: frozenset[State] | None) -> frozenset[State] | None:
@@ -202,6 +223,7 @@ async def workshop_page(context: Context, person: Person, query: WorkshopQuery) 
     return WorkshopPage(
         items=[workshop_view(standing, context.hosts, context.now) for standing in shown],
         next=shown[-1].id if len(found) > len(shown) else None,
+        damaged={damage.id: damage.sentence for damage in found.damaged},
     )
 
 
@@ -238,8 +260,10 @@ async def cancel(context: Context, standing: Standing, wanted: Change) -> Worksh
     return await _changed(context, standing, change, "cancelled")
 
 
-async def end(context: Context, standing: Standing, wanted: Change) -> WorkshopView:
+async def end(context: Context, standing: Standing, wanted: End) -> WorkshopView:
     """The workshop with its end now."""
+    if wanted.damaged:
+        raise WrongState(f"{standing.id} isn't damaged. End it without `damaged`, or cancel it.")
     standing.demand(Action.END)
     change = partial(context.store.end, standing.id, standing.actor, wanted.version)
     return await _changed(context, standing, change, "ended")
@@ -252,7 +276,10 @@ async def _changed(context: Context, standing: Standing, change: Callable[[], Wo
     )
     informed = await context.tell_hub(workshop.id)
     after = context.standing_in(standing.person, workshop, standing.enrolment)
-    return await _view(context, after, hub_informed=informed)
+    try:
+        return await _view(context, after, hub_informed=informed)
+    except StoreUnavailable:  # it is done: it isn't refused because nobody could be counted
+        return workshop_view(after, context.hosts, context.now, hub_informed=informed)
 
 
 async def events(context: Context, standing: Standing, query: EventQuery) -> EventPage:

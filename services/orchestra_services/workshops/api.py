@@ -21,6 +21,7 @@ from orchestra_hub.errors import NotFound, OrchestraError
 from orchestra_services.workshops.auth import Door
 from orchestra_services.workshops.context import Context, Person, log
 from orchestra_services.workshops.export import Download, send
+from orchestra_services.workshops.in_time import in_time
 from orchestra_services.workshops.problems import (
     PROBLEM_TYPE,
     ForgedRequest,
@@ -88,7 +89,7 @@ class _Api(RequestHandler):
             self._document,
             self.request.remote_ip or "",
         )
-        result = await route.handler(call)
+        result = await in_time(route.handler(call), self._context.request_timeout_s, route.needs_hub)
         if isinstance(result, Download):
             await send(self, result)
             return

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -36,6 +37,7 @@ from orchestra_spawner.provisioner import Provisioner
 __all__ = ["WorkshopsApp"]
 
 _DRAIN_S = 3.0
+_THREADS = 32
 
 
 class WorkshopsApp(Application):
@@ -113,6 +115,24 @@ class WorkshopsApp(Application):
     )
     code_attempts_window_s = Integer(
         300, min=1, config=True, help="For how many seconds a wrong code counts against `code_attempts`."
+    )
+    database_wait_s = Float(
+        5,
+        min=0.1,
+        config=True,
+        help="""
+        Seconds a request waits for the database's lock or, on PostgreSQL, for one statement, before it is refused with
+        503. Less than `request_timeout_s`.
+        """,
+    )
+    request_timeout_s = Float(
+        10,
+        min=1,
+        config=True,
+        help="""
+        Seconds a request may work on the database in all; then it is refused with 503 and nothing of it is done.
+        Waiting for the hub isn't counted: that has limits of its own.
+        """,
     )
     provisioner_class = Type(
         "orchestra_spawner.local_provisioner.LocalProvisioner",
@@ -212,6 +232,8 @@ class WorkshopsApp(Application):
         self.check()
         hosts = Hosts.from_public_url(self.public_url)
         where = urlsplit(self.bind_url)
+        # what waits for the database keeps nothing else from being read
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=_THREADS))
         store = await asyncio.to_thread(self._open_store)
         try:
             async with HubAPI(self.hub_api_url, self.hub_api_token) as hub:
@@ -224,6 +246,7 @@ class WorkshopsApp(Application):
                     templates_root=Path(self.templates_root),
                     defaults=Defaults(self.default_warning_min, self.default_lead_time_min),
                     code_attempts=Attempts(self.code_attempts, self.code_attempts_window_s),
+                    request_timeout_s=self.request_timeout_s,
                 )
                 secret = cookie_secret(self.hub_api_token)
                 application = make_application(context, self.door(hub, hosts), prefix=PREFIX, cookie_secret=secret)
@@ -245,7 +268,8 @@ class WorkshopsApp(Application):
         return made(Path(self.data_dir))
 
     def _open_store(self) -> Store:
-        return Store.open(self.database_url, backup_dir=Path(self.data_dir) / "backups")
+        backups = Path(self.data_dir) / "backups"
+        return Store.open(self.database_url, backup_dir=backups, lock_wait_s=self.database_wait_s)
 
     async def run(self) -> None:
         """Serve until the process is asked to end (SIGTERM, SIGINT)."""

@@ -12,17 +12,24 @@ from pathlib import Path
 
 from orchestra_hub.attempts import Attempts
 from orchestra_hub.dates import Clock
-from orchestra_hub.errors import HubUnavailable, NotAllowed, NotFound, OrchestraError
+from orchestra_hub.errors import (
+    NotAllowed,
+    NotFound,
+    OrchestraError,
+    StoreUnavailable,
+    Temporary,
+    WorkshopDamaged,
+)
 from orchestra_hub.hub.hosts import Hosts
 from orchestra_hub.hub_api import HubAPI
 from orchestra_hub.ids import is_workshop_id
 from orchestra_hub.lifecycle import LIVING, effective_state
 from orchestra_hub.permissions import Action, Asker, allowed, askers_of
-from orchestra_hub.store import Store
+from orchestra_hub.store import Damage, Store
 from orchestra_hub.workshop import Account, Enrolment, Role, Workshop, WorkshopFacts, facts_of
 from orchestra_spawner.provisioner import Provisioner
 
-__all__ = ["Context", "Defaults", "Person", "Standing", "log"]
+__all__ = ["Context", "Defaults", "Person", "Standing", "log", "may_mend"]
 
 log = logging.getLogger("orchestra.workshops")
 
@@ -50,6 +57,15 @@ class Person:
     def name(self) -> str:
         """The hub's user name."""
         return self.account.name
+
+
+def may_mend(person: Person, damage: Damage) -> bool:
+    """Whether a person answers for a workshop that can't be read: by the columns that can."""
+    owner = damage.values.get("owner"), damage.values.get("owner_key")
+    askers = {Asker.OPERATOR} if person.operator else set()
+    if owner == (person.account.name, person.account.key):
+        askers.add(Asker.OWNER)
+    return allowed(Action.MEND, askers)
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,7 @@ class Context:
     templates_root: Path
     defaults: Defaults
     code_attempts: Attempts
+    request_timeout_s: float = 10.0
 
     @property
     def now(self) -> datetime:
@@ -114,9 +131,18 @@ class Context:
         """What `person` is to the workshop; raises `NotFound`."""
         if not is_workshop_id(workshop_id):
             raise NotFound(f"There is no workshop {workshop_id[:80]!r}.")
-        workshop = await asyncio.to_thread(self.store.workshop, workshop_id)
+        try:
+            workshop = await asyncio.to_thread(self.store.workshop, workshop_id)
+        except WorkshopDamaged as error:
+            damage = await self.answers_for(person, workshop_id)
+            raise WorkshopDamaged(damage.sentence) if damage is not None else error from error
         enrolment = await asyncio.to_thread(self.store.enrolment, workshop_id, person.name)
         return self.standing_in(person, workshop, enrolment)
+
+    async def answers_for(self, person: Person, workshop_id: str) -> Damage | None:
+        """What is wrong with a workshop, for a person who may mend it; None for others, and when nothing is."""
+        damage = await asyncio.to_thread(self.store.damage, workshop_id)
+        return damage if damage is not None and may_mend(person, damage) else None
 
     def standing_in(self, person: Person, workshop: Workshop, enrolment: Enrolment | None) -> Standing:
         """The same for a workshop and a place that were read already."""
@@ -129,8 +155,12 @@ class Context:
 
     async def tell_hub(self, workshop_id: str) -> bool:
         """Whether the hub heard at once what it is to know of the workshop; if not, the reconciler tells it."""
-        workshop = await asyncio.to_thread(self.store.workshop, workshop_id)
-        places = await asyncio.to_thread(self.store.enrolments, workshop_id)
+        try:
+            workshop = await asyncio.to_thread(self.store.workshop, workshop_id)
+            places = await asyncio.to_thread(self.store.enrolments, workshop_id)
+        except StoreUnavailable as error:  # what is to be told is written already: it isn't refused for this
+            log.warning("workshop=%s facts: left to repair: %s", workshop_id, error)
+            return False
         facts = facts_of(workshop, [place.account_key for place in places if place.role is Role.INSTRUCTOR])
         over = effective_state(workshop, self.now) not in LIVING  # its group may be gone: never made again
         return await self.at_once(
@@ -151,7 +181,7 @@ class Context:
                 "workshop=%s %s: no answer from the hub in %s s, left to repair", workshop_id, what, _HUB_WAIT_S
             )
         except OrchestraError as error:
-            level = logging.WARNING if isinstance(error, HubUnavailable) else logging.ERROR
+            level = logging.WARNING if isinstance(error, Temporary) else logging.ERROR
             log.log(level, "workshop=%s %s: left to repair: %s", workshop_id, what, error)
         else:
             return True

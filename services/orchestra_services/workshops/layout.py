@@ -9,8 +9,9 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, S
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
-from orchestra_hub.errors import NotFound, OrchestraError
+from orchestra_hub.errors import NotFound, OrchestraError, WorkshopDamaged
 from orchestra_hub.ids import is_workshop_id
+from orchestra_hub.store.deadline import set_deadline
 from orchestra_hub.web import CONTENT_SECURITY_POLICY, template_folder
 from orchestra_services.workshops.api import new_request_id
 from orchestra_services.workshops.auth import Door
@@ -103,12 +104,13 @@ class _Rendered(HubOAuthenticated, RequestHandler):  # type: ignore[misc]  # jup
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, OrchestraError):
             kind, text = kind_of(error), str(error)
+            headline = "Something in it is damaged" if isinstance(error, WorkshopDamaged) else None
             for name, value in headers_for(error).items():
                 self.set_header(name, value)
         else:
-            kind = kind_of_status(status_code)
+            kind, headline = kind_of_status(status_code), None
             text = _TEXTS.get(status_code, "Go back and try again.")
-        self.show("refused.html", kind.status, headline=_HEADLINES.get(kind.status, kind.title), text=text,
+        self.show("refused.html", kind.status, headline=headline or _HEADLINES.get(kind.status, kind.title), text=text,
                   request_id=self.request_id if kind.status >= 500 else None)  # fmt: skip
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
@@ -139,6 +141,7 @@ class Page(_Rendered):
 
     async def prepare(self) -> None:
         """Who asks. A change needs the token of one of our forms (JupyterHub's own check)."""
+        set_deadline(self.context.request_timeout_s)  # this task does this request and no other
         if self.request.method not in ("GET", "HEAD"):
             self.check_xsrf_cookie()
         self.person = await self.site.door.by_session(self)

@@ -56,7 +56,7 @@ def error_statuses(route: Route) -> tuple[int, ...]:
         statuses |= {400, 413, 415, 422}
     if route.query is not None:
         statuses |= {400, 422}
-    if route.conflicts is not None:
+    if route.conflicts is not None or "{workshop_id}" in route.path:
         statuses.add(409)
     if route.guessable:
         statuses.add(429)
@@ -144,7 +144,7 @@ def _responses(route: Route) -> dict[str, Any]:
         done = {"description": _DESCRIPTIONS[status], "headers": _headers(status)}
         responses[str(status)] = done if route.response is None else {**done, "content": _content(route.response)}
     for status in error_statuses(route):
-        description = route.conflicts if status == 409 else _DESCRIPTIONS[status]
+        description = _conflicts(route) if status == 409 else _DESCRIPTIONS[status]
         responses[str(status)] = {
             "description": description,
             "headers": _headers(status),
@@ -186,3 +186,8 @@ def _schemas() -> dict[str, Any]:
     queries = {route.query.__name__ for route in ROUTES if route.query is not None}
     found: dict[str, Any] = schema["$defs"]
     return {name: found[name] for name in sorted(found) if name not in queries}
+
+
+def _conflicts(route: Route) -> str:
+    damaged = "Part of what is kept of the workshop is damaged." if "{workshop_id}" in route.path else ""
+    return f"{route.conflicts or ''} {damaged}".strip()

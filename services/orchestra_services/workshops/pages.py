@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tornado.httputil import url_concat
 from tornado.web import RequestHandler
 
-from orchestra_hub.api_models import Change, Enrol, Extend, Join, WorkshopView
+from orchestra_hub.api_models import Change, End, Enrol, Extend, Join, WorkshopView
 from orchestra_hub.errors import (
     Conflict,
     InvalidInput,
@@ -51,10 +51,12 @@ class MyWorkshops(Page):
         find = {"states": None, "after": None, "limit": _SHOWN}
         mine = await actions.workshops_of(self.context, self.asker, everything=False, **find)  # type: ignore[arg-type]  # one dict, three types
         others: list[Standing] = []
+        damaged = {damage.id: damage.sentence for damage in mine.damaged}
         if self.asker.operator:
             known = {standing.id for standing in mine}
             found = await actions.workshops_of(self.context, self.asker, everything=True, **find)  # type: ignore[arg-type]  # as above
             others = [standing for standing in found if standing.id not in known]
+            damaged |= {damage.id: damage.sentence for damage in found.damaged}
         runs = [standing for standing in mine if standing.may(Action.EXTEND) and standing.role is not Role.LEARNER]
         learns = [standing for standing in mine if standing not in runs]
         self.show(
@@ -65,6 +67,7 @@ class MyWorkshops(Page):
                 ("All other workshops", self._cards(others)),
             ],
             may_create=actions.may_create(self.asker),
+            damaged=damaged,
         )
 
     def _cards(self, standings: list[Standing]) -> list[dict[str, Any]]:
@@ -261,7 +264,7 @@ class Changed(_Running):
         if what == "extend":
             return (await actions.extend(context, standing, self._extension())).hub_informed
         if what == "end":
-            return (await actions.end(context, standing, Change())).hub_informed
+            return (await actions.end(context, standing, End())).hub_informed
         if what == "cancel":
             return (await actions.cancel(context, standing, Change())).hub_informed
         entry = await people.enrol(context, standing, Enrol(user=self.asker.name, role=Role.INSTRUCTOR))

@@ -52,7 +52,8 @@ async def known_to_hub(context: Context, place: Enrolment, *, sure: bool = False
     if place.role is Role.INSTRUCTOR:
         told = await context.tell_hub(place.workshop_id) and told
     if told != place.in_hub:
-        await asyncio.to_thread(context.store.mark_in_hub, place.workshop_id, place.user_name, told)
+        note = asyncio.to_thread(context.store.mark_in_hub, place.workshop_id, place.user_name, told)
+        await context.at_once(note, "noted as member", place.workshop_id)
     return place.model_copy(update={"in_hub": told})
 
 

@@ -19,6 +19,7 @@ from orchestra_hub.errors import (
     StaleVersion,
     Temporary,
     TooManyAttempts,
+    WorkshopDamaged,
     WorkshopFull,
     WrongState,
 )
@@ -104,6 +105,7 @@ KINDS: Mapping[type[OrchestraError], Kind] = MappingProxyType(
         Conflict: Kind(409, "conflict", "It doesn't fit what stands now"),
         StaleVersion: Kind(409, "stale-version", "Changed meanwhile"),
         WorkshopFull: Kind(409, "workshop-full", "The workshop is full"),
+        WorkshopDamaged: Kind(409, "workshop-damaged", "Part of what is kept of the workshop is damaged"),
         WrongState: Kind(409, "wrong-state", "The workshop's state doesn't allow it"),
         TooLarge: Kind(413, "too-large", "Too large"),
         WrongMediaType: Kind(415, "wrong-media-type", "Not JSON"),

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from orchestra_hub import __version__
 from orchestra_hub.api_models import (
     Change,
+    Empty,
+    End,
     Enrol,
     EnrolmentPage,
     EventPage,
@@ -25,6 +27,7 @@ from orchestra_hub.api_models import (
     Join,
     Joined,
     Me,
+    MendedView,
     PartHealth,
     RosterEntry,
     SeatList,
@@ -39,7 +42,7 @@ from orchestra_hub.api_models import (
 )
 from orchestra_hub.errors import HubUnavailable, NotFound, OrchestraError
 from orchestra_hub.permissions import Action
-from orchestra_services.workshops import actions, export, people, seats
+from orchestra_services.workshops import actions, export, mending, people, seats
 from orchestra_services.workshops.context import Context, Person, Standing, log
 from orchestra_services.workshops.export import Download
 
@@ -204,7 +207,12 @@ async def cancel_workshop(call: Call) -> WorkshopView:
 
 async def end_workshop(call: Call) -> WorkshopView:
     """Its end now."""
-    return await actions.end(call.context, await call.standing(), call.sent(Change))
+    return await mending.end(call.context, call.person, call.path["workshop_id"], call.sent(End))
+
+
+async def mend_workshop(call: Call) -> MendedView:
+    """What was damaged, put right."""
+    return await mending.mend(call.context, call.person, call.path["workshop_id"])
 
 
 async def join_workshop(call: Call) -> Joined:
@@ -295,8 +303,12 @@ ROUTES: tuple[Route, ...] = (
         conflicts=_OVER, actions=(Action.CANCEL,),
     ),
     Route(
-        "POST", f"{_WORKSHOP}/end", end_workshop, "End it now", "workshops", WorkshopView, Change,
+        "POST", f"{_WORKSHOP}/end", end_workshop, "End it now", "workshops", WorkshopView, End,
         conflicts=_OVER, actions=(Action.END,),
+    ),
+    Route(
+        "POST", f"{_WORKSHOP}/mend", mend_workshop, "Put right what somebody damaged by hand", "workshops", MendedView,
+        Empty, conflicts="It can't be mended, or it was changed at the same moment.", actions=(Action.MEND,),
     ),
     Route(
         "POST", f"{_WORKSHOP}/join", join_workshop, "Take a place", "people", Joined, Join,
