@@ -224,9 +224,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         super().load_state(state)
         if "pid" in state and "created" in state:
             first = state.get("first")
-            self.process = SeatProcess(
-                state["pid"], state["created"], self.mark, first, state.get("first_created", 0.0)
-            )
+            self.process = SeatProcess(state["pid"], state["created"], self.mark, first, state.get("first_created", 0))
 
     def clear_state(self) -> None:
         """Forget the process."""

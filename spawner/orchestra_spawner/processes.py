@@ -1,8 +1,9 @@
 """Processes of seats on one machine: told apart from others that later got the same id, and ended whole.
 
-A process is known by its id and the moment it was created, so that an id used again is never mistaken for it. What it
-started is found by descent and by an environment variable every process of a seat inherits, as kernels and terminals
-are in sessions of their own and outlive a server that was killed.
+A process is known by its id and the moment it was created, so that an id used again is never mistaken for it. That
+moment is counted in ticks since the machine's start, which setting the clock doesn't change. What it started is found
+by descent and by an environment variable every process of a seat inherits, as kernels and terminals are in sessions of
+their own and outlive a server that was killed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MARKER", "SeatProcess", "end_all", "end_marked", "recorded", "records_folder", "running", "write_record"]
+__all__ = [
+    "MARKER",
+    "SeatProcess",
+    "created_ticks",
+    "end_all",
+    "end_marked",
+    "living",
+    "recorded",
+    "records_folder",
+    "running",
+    "write_record",
+]
 
 MARKER = "ORCHESTRA_SEAT"
 """Environment variable with the seat's mark, inherited by all it starts."""
@@ -27,8 +39,8 @@ _NAMESPACE_END_S = 5.0
 
 @dataclass(frozen=True)
 class SeatProcess:
-    """A seat's server process. `created` is seconds since the epoch, as the kernel tells it; `pid` is 0 for one that is
-    just launched and only known by its mark.
+    """A seat's server process. `created` is what `created_ticks` gives; `pid` is 0 for one that is just launched and
+    only known by its mark.
 
     A seat kept apart has a process namespace of its own, whose first process is `first`: all that the seat has started
     is below it, and the kernel ends all of it together with it. The last three are for the warden: where its files are,
@@ -36,10 +48,10 @@ class SeatProcess:
     """
 
     pid: int
-    created: float
+    created: int
     mark: str
     first: int | None = None
-    first_created: float = 0.0
+    first_created: int = 0
     folder: str = ""
     memory_bytes: int | None = None
     storage_bytes: int | None = None
@@ -47,20 +59,19 @@ class SeatProcess:
     @classmethod
     def of(cls, pid: int, mark: str) -> SeatProcess:
         """The process that has `pid` now; raises `psutil.NoSuchProcess`."""
-        return cls(pid, psutil.Process(pid).create_time(), mark)
+        return cls(pid, created_ticks(pid), mark)
 
     @classmethod
     def launching(cls, mark: str) -> SeatProcess:
         """One that is about to be launched; `end_marked` finds it by its mark."""
-        return cls(0, 0.0, mark)
+        return cls(0, 0, mark)
 
     @classmethod
     def apart(cls, first: int, mark: str) -> SeatProcess:
         """A seat whose namespace begins with the process `first`; the server is its child, once it has one."""
         process = psutil.Process(first)
-        created = process.create_time()
         server = next(iter(process.children()), process)
-        return cls(server.pid, server.create_time(), mark, first, created)
+        return cls(server.pid, created_ticks(server.pid), mark, first, created_ticks(first))
 
     @property
     def has_server(self) -> bool:
@@ -69,21 +80,34 @@ class SeatProcess:
 
     def find(self) -> psutil.Process | None:
         """The living process; None when it ended (a zombie has ended) or its id isn't known yet."""
-        return None if self.pid == 0 else _living(self.pid, self.created)
+        return None if self.pid == 0 else living(self.pid, self.created)
 
     def find_first(self) -> psutil.Process | None:
         """The living first process of the seat's namespace."""
-        return None if self.first is None else _living(self.first, self.first_created)
+        return None if self.first is None else living(self.first, self.first_created)
 
     def lives(self) -> bool:
         """Whether anything of it is known to run."""
         return self.find() is not None or self.find_first() is not None
 
 
-def _living(pid: int, created: float) -> psutil.Process | None:
+def created_ticks(pid: int) -> int:
+    """When the process that has `pid` now was created: clock ticks since the machine's start (`starttime`, proc(5)).
+
+    psutil's `create_time` adds the time of the start, which moves when the clock is set. Raises `psutil.NoSuchProcess`.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return int(status.rpartition(")")[2].split()[19])
+
+
+def living(pid: int, created: int) -> psutil.Process | None:
+    """The process that had `pid` when it was `created`, if it lives (a zombie has ended)."""
     try:
         process = psutil.Process(pid)
-        if abs(process.create_time() - created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+        if created_ticks(pid) != created or process.status() == psutil.STATUS_ZOMBIE:
             return None
     except psutil.NoSuchProcess:
         return None

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 
 from orchestra_hub.cli.exit_codes import CommandRefused, ExitCode
@@ -30,7 +29,7 @@ from orchestra_spawner.folders import Apart, SeatFolders, SeatLayout
 from orchestra_spawner.identities import Identities, UserIds, running_user_ids
 from orchestra_spawner.local_provisioner import LocalProvisioner
 from orchestra_spawner.loopback_rules import Rules, table_text
-from orchestra_spawner.processes import SeatProcess, write_record
+from orchestra_spawner.processes import SeatProcess, created_ticks, write_record
 from orchestra_spawner.room import obstacle
 from orchestra_spawner.warden import Warden, folder_bytes
 from orchestra_spawner.watching import HEADROOM_BYTES, Process, family, is_due, measured
@@ -375,9 +374,9 @@ def test_the_warden_stops_a_seat_above_its_memory_or_disk_and_no_other(tmp_path:
         home.mkdir()
         (home / "file").write_bytes(b"x" * 100)
         for process, name in zip(started, ("big", "small", "disk"), strict=True):
-            created = psutil.Process(process.pid).create_time()
+            created = created_ticks(process.pid)
             storage = 200 << 20 if name == "disk" else None
-            seat = SeatProcess(process.pid, created, f"{name}/s", None, 0.0, str(home), 200 << 20, storage)
+            seat = SeatProcess(process.pid, created, f"{name}/s", None, 0, str(home), 200 << 20, storage)
             write_record(tmp_path / "run" / "seats" / f"{name}--s.json", seat)
         warden = Warden(tmp_path)
         (stopped,) = asyncio.run(warden.look())

@@ -8,8 +8,17 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from orchestra_spawner.processes import MARKER, SeatProcess, end_marked, recorded, running, write_record
+from orchestra_spawner.processes import (
+    MARKER,
+    SeatProcess,
+    created_ticks,
+    end_marked,
+    recorded,
+    running,
+    write_record,
+)
 
 MARK = "ada-0123456789/a-workshop"
 SLEEPS = [sys.executable, "-c", "import time; print(flush=True); time.sleep(20)"]
@@ -30,3 +39,19 @@ async def test_one_that_was_launched_and_not_recorded_is_ended_by_its_mark(tmp_p
         assert not psutil.pid_exists(seat.pid)
         assert other.poll() is None, "another's seat"
         other.kill()
+
+
+def test_a_process_is_known_by_ticks_that_no_clock_changes() -> None:
+    """The ticks and the machine's uptime agree, whatever the clock says; an id that was given to another isn't it."""
+    with subprocess.Popen(SLEEPS, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+        age_s = uptime_s - created_ticks(process.pid) / os.sysconf("SC_CLK_TCK")
+        assert 0 <= age_s < 20
+        seat = SeatProcess.of(process.pid, MARK)
+        found = seat.find()
+        assert found is not None and found.pid == process.pid
+        assert SeatProcess(process.pid, seat.created - 100, MARK).find() is None
+        process.kill()
+    with pytest.raises(psutil.NoSuchProcess):
+        created_ticks(process.pid)

@@ -18,6 +18,7 @@ import pytest
 from orchestra_services.up.children import Child
 from orchestra_services.up.logs import last_words, rotate
 from orchestra_services.up.supervisor import Supervisor, crash_line, end_leftovers, pause_s
+from orchestra_spawner.processes import created_ticks
 from tests.running import until
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
@@ -218,7 +219,7 @@ def test_what_a_killed_one_left_is_ended_and_nothing_else(tmp_path: Path) -> Non
         for process in (ours, other):
             assert process.stdout is not None
             process.stdout.readline()
-        created = psutil.Process(ours.pid).create_time()
+        created = created_ticks(ours.pid)
         record.write_text(
             json.dumps(
                 [

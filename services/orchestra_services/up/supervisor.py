@@ -27,6 +27,7 @@ import psutil
 from orchestra_services.up.children import Child
 from orchestra_services.up.logs import last_words, rotate
 from orchestra_services.up.secrets import write_private
+from orchestra_spawner.processes import created_ticks, living
 
 __all__ = ["HEALTHY_AFTER_S", "LOUD_AFTER", "Supervisor", "crash_line", "end_leftovers", "pause_s"]
 
@@ -34,7 +35,6 @@ LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
 LOUD_AFTER = 3
 """Crashes in a row after which the terminal also shows a child's last words."""
-_SAME_PROCESS_S = 2.0  # a process's time of creation moves by up to a second when the clock is set
 
 
 def pause_s(crashes: int) -> float:
@@ -171,8 +171,7 @@ class Supervisor:
         found = []
         for name, process in self._running.items():
             with suppress(psutil.Error):
-                created = psutil.Process(process.pid).create_time()
-                found.append({"name": name, "pid": process.pid, "created": created})
+                found.append({"name": name, "pid": process.pid, "created": created_ticks(process.pid)})
         write_private(self._record, json.dumps(found, indent=2) + "\n")
 
 
@@ -184,12 +183,9 @@ def end_leftovers(record: Path, *, timeout_s: float) -> list[str]:
         return []
     alive: dict[str, psutil.Process] = {}
     for entry in recorded if isinstance(recorded, list) else []:
-        with suppress(psutil.Error, KeyError, TypeError, ValueError):
-            process = psutil.Process(int(entry["pid"]))
-            if (
-                abs(process.create_time() - entry["created"]) < _SAME_PROCESS_S
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+        with suppress(KeyError, TypeError, ValueError):
+            process = living(int(entry["pid"]), entry["created"])
+            if process is not None:
                 alive[str(entry["name"])] = process
     for process in alive.values():
         _signal_group(process.pid, signal.SIGTERM)
