@@ -66,3 +66,26 @@ def test_a_lost_role_is_lost_everywhere(platform: Platform) -> None:
         assert rolf.client.get(manage).status_code == 404
         assert "/services/workshops/join/" in str(rolf.page(workshop["id"]).url)
         sitter.stop(workshop["id"])
+
+
+def test_a_log_out_ends_copies_of_the_services_and_the_seats_cookies(platform: Platform) -> None:
+    """Whoever copied them, from another program of the same person's machine, say, is out with the person."""
+    workshop = platform.opened(session="copied")
+    with Person.new(platform, "copied") as person, platform.http() as copier:
+        person.join(workshop["id"])
+        url = person.start(workshop["id"])
+        person.open_seat(url)
+        assert person.get("/services/workshops/").status_code == 200
+        for cookie in person.client.cookies.jar:
+            if cookie.name != "jupyterhub-hub-login":  # that one is the hub's own: see the security page
+                copier.cookies.jar.set_cookie(cookie)
+
+        def statuses() -> list[int]:
+            page = copier.get(f"{person.app}/services/workshops/", headers={"Sec-Fetch-Mode": "navigate"})
+            return [page.status_code, copier.get(f"{url}api/contents").status_code]
+
+        assert statuses() == [200, 200], "the control"
+        person.sign_out()
+        until(lambda: statuses() == [302, 403], within_s=SOON_S, every_s=1, message="the copies are dead")
+        person.sign_in()
+        person.stop(workshop["id"])
