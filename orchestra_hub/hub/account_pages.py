@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from jupyterhub.handlers.base import BaseHandler
 from nativeauthenticator.handlers import (
     ChangePasswordAdminHandler,
     ChangePasswordHandler,
@@ -49,6 +50,11 @@ class _StrictPage:
 
 class _Login(_StrictPage, LoginHandler):  # type: ignore[misc]  # nativeauthenticator has no types
     """Sign-in page."""
+
+    def render_template(self, name: str, **names: Any) -> Any:
+        """As every page. JupyterHub's sign-in shows a form that has expired anew, in a way that nativeauthenticator's
+        form can't be shown in: there the page of refusals says so."""
+        return BaseHandler.render_template(self, name, **names)
 
     async def post(self) -> None:
         """Sign in and go on to `next`, or the form again with one message for every kind of refusal.

@@ -147,9 +147,11 @@ class NoticesHandler(APIHandler):  # type: ignore[misc]  # jupyterhub has no typ
         now: datetime = self.settings["orchestra_clock"]()
         orm_spawner = token.user.orm_spawners.get(own)
         client_id = None if orm_spawner is None else orm_spawner.oauth_client_id
-        sign_ins, ends_at = _sign_ins(self.db, token.user_id, client_id)
-        body: dict[str, Any] = {"server_time": now.isoformat(), "workshop": None, "sign_ins": sign_ins}
         topics = sign_in_topics(token.user_id, client_id)
+        news: HubNews = self.settings["orchestra_news"]
+        living, ends_at = _sign_ins(self.db, token.user_id, client_id)
+        sign_ins = f"{living}-{news.times(topics)}"
+        body: dict[str, Any] = {"server_time": now.isoformat(), "workshop": None, "sign_ins": sign_ins}
         moments = [ends_at]
         workshops: HubWorkshops = self.settings["orchestra_workshops"]
         workshop_id = workshops.id_of_server(own)

@@ -9,6 +9,7 @@ runs, so its own session sees every change that matters here.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -41,6 +42,7 @@ class HubNews:
         self._spread_s = spread_s
         self._waiting: dict[Topic, set[asyncio.Future[None]]] = {}
         self._uncommitted: set[Topic] = set()
+        self._told_times: Counter[Topic] = Counter()
         self._groups_flushed = False
         self._closed = False
 
@@ -60,6 +62,11 @@ class HubNews:
     def closed(self) -> bool:
         """Whether the hub ends."""
         return self._closed
+
+    def times(self, topics: Iterable[Topic]) -> int:
+        """How often there was news of `topics` since the hub's start: a token that was made and ended between two
+        looks leaves no other trace."""
+        return sum(self._told_times[topic] for topic in topics)
 
     async def wait(self, topics: Iterable[Topic], within_s: float, unless: asyncio.Future[None]) -> None:
         """Until there may be news of `topics`, `within_s` have passed, `unless` is done, or the hub ends."""
@@ -107,6 +114,7 @@ class HubNews:
 
     def _tell(self, _: Session) -> None:
         topics, self._uncommitted = self._uncommitted, set()
+        self._told_times.update(topics)
         concerned = {future for topic in topics for future in self._waiting.get(topic, ())}
         for place, future in enumerate(concerned):
             future.get_loop().call_later(place * self._spread_s, _wake, future)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+import orchestra_hub
+import orchestra_spawner
 from orchestra_hub.errors import ProvisionFailed
 from orchestra_spawner.confinement import View, as_user
 from orchestra_spawner.folders import Apart, SeatFolders, SeatLayout
@@ -27,10 +29,11 @@ _MEND_S = 30
 def program_folders(
     prefixes: Sequence[str] = (sys.prefix, sys.base_prefix, sys.exec_prefix), path: Sequence[str] | None = None
 ) -> tuple[Path, ...]:
-    """What Python needs to run our programs: its own folders and those modules are imported from."""
-    wanted = [
-        Path(name) for name in (*prefixes, *(sys.path if path is None else path)) if name and os.path.exists(name)
-    ]
+    """What Python needs to run our programs: its own folders, those modules are imported from, and our own packages,
+    which an editable install finds without a folder in the path."""
+    ours = [str(Path(module.__file__).parent) for module in (orchestra_hub, orchestra_spawner) if module.__file__]
+    named = (*prefixes, *(sys.path if path is None else path), *ours)
+    wanted = [Path(name) for name in named if name and os.path.exists(name)]
     found = {*wanted, *(folder.resolve() for folder in wanted), Path(sys.executable).resolve().parent}
     found = {folder for folder in found if folder.is_absolute() and folder != Path("/")}
     return tuple(sorted(folder for folder in found if not any(parent in found for parent in folder.parents)))

@@ -27,7 +27,7 @@ def failure_at_start(status: int, log: Path) -> SeatFailed:
     last = lines[-1] if lines else ""
     if status in (-9, 137):
         sentence = "The system stopped the notebook server while it started, most likely because memory ran out."
-    elif "No module named" in last or "not found" in last:
+    elif status == 127 or "No module named" in last or "not found" in last:
         sentence = f"A program the notebook needs is missing ({last}). Tell your instructor: it has to be installed."
     elif "No space left" in last:
         sentence = "The machine's disk is full, so the notebook server could not start. Tell your instructor."

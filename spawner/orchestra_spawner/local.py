@@ -249,7 +249,8 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         progress.step(5, "Preparing your folder")
         self.process = None
         self.groups.remove()
-        layout = await asyncio.to_thread(self._lay_out, self.seat)
+        key = account_of(self.user.orm_user).key  # read here: the hub's session is for the event loop's thread alone
+        layout = await asyncio.to_thread(self._lay_out, self.seat, key)
         self.port = random_port()
         self.ip = _LOOPBACK
         progress.step(25, "Starting the notebook server")
@@ -261,8 +262,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
                 self.groups.hold_to_cpu(self.limits)
         return f"http://{_LOOPBACK}:{self.port}"
 
-    def _lay_out(self, seat: Seat | None) -> SeatLayout:
-        key = account_of(self.user.orm_user).key
+    def _lay_out(self, seat: Seat | None, key: str) -> SeatLayout:
         apart = None if self.apart is None else self.apart.to_lay_out
         try:
             if seat is None:
@@ -317,7 +317,9 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
         write_record(self.record, SeatProcess.launching(self.mark))
         info, told = os.pipe()
         try:
-            command = await asyncio.to_thread(self._confined, layout, command, told)
+            seat, limits, groups = self.seat, self.limits, self.groups  # as above
+            variables = {} if seat is None else seat.facts.template.environment.variables
+            command = await asyncio.to_thread(self._confined, layout, command, told, limits, groups, variables)
             with layout.log.open("wb") as log:
                 self._popen = Popen(
                     command, env=env, cwd=layout.home, stdin=DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -347,14 +349,20 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
             if told >= 0:
                 os.close(told)
 
-    def _confined(self, layout: SeatLayout, command: list[str], told: int) -> list[str]:
+    def _confined(
+        self,
+        layout: SeatLayout,
+        command: list[str],
+        told: int,
+        limits: Limits,
+        groups: SeatGroups,
+        variables: dict[str, str],
+    ) -> list[str]:
         """`command` within the seat's limits and apart from others, as far as both are to be had."""
-        limits, apart = self.limits, self.apart
+        apart = self.apart
         if apart is not None and layout.uid is not None:
             apart.let_to_ports(layout.uid)
             shared = (limits.memory_bytes or 2 << 30) // 2
-            seat = self.seat
-            variables = {} if seat is None else seat.facts.template.environment.variables
             command = apart.command(layout, command, memory_files_bytes=shared, info=told, variables=variables)
         if self.limits_on and shutil.which("prlimit"):
             counted = layout.uid is not None and "pids" not in self.cgroup_folders
@@ -363,7 +371,7 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
             )
         if not (self.limits_on and self.cgroup_folders):
             return command
-        return in_groups(command, self.groups.make(replace(limits, cpu=None)))
+        return in_groups(command, groups.make(replace(limits, cpu=None)))
 
     async def _find_server(self, layout: SeatLayout, first: int | None) -> None:
         """Remember the first process of the seat's namespace at once, the server's own once it is there."""

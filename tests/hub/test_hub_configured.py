@@ -45,6 +45,8 @@ c.JupyterHub.authenticator_class = WithGroups
 c.Authenticator.manage_groups = True
 c.Spawner.pre_spawn_hook = choose_program
 c.JupyterHub.concurrent_spawn_limit = 3
+c.OrchestraLocalSpawner.seat_user_ids = ""  # programs here are steered by files that seats kept apart wouldn't see
+c.OrchestraLocalSpawner.allow_root = os.geteuid() == 0
 """
 
 SCRIPT = """#!/bin/sh
@@ -65,7 +67,7 @@ exec {python} -P -m jupyterhub.singleuser "$@"
 """
 
 FAILURES = {
-    "absent": "program could not be started (notebook-program: No such file or directory)",
+    "absent": "A program the notebook needs is missing",
     "exits": "stopped while it started (exit code 3)",
     "lacks": "A program the notebook needs is missing",
     "killed": "most likely because memory ran out",
@@ -230,7 +232,7 @@ def test_while_a_seat_starts(broken: Platform) -> None:
         assert not _processes(broken, "slow-one")
 
 
-def test_too_many_starts_at_once_is_a_sentence_too(broken: Platform) -> None:
+def test_more_starts_than_at_once_wait_and_go_on_by_themselves(broken: Platform) -> None:
     workshop = broken.opened(session="many")
     folder = broken.data_dir.parent
     (folder / "go").unlink(missing_ok=True)
@@ -243,14 +245,9 @@ def test_too_many_starts_at_once_is_a_sentence_too(broken: Platform) -> None:
         for _, person in people:
             person.join(workshop["id"])
         pages = [person.press_start(workshop["id"]).text for _, person in people]
-        assert [("Too many notebooks are starting" in page) for page in pages] == [False] * 3 + [True]
-        assert "Try again" in pages[-1]
+        assert [("You are next in line" in page) for page in pages] == [False] * 3 + [True]
         (folder / "go").touch()
         last = people[-1][1]
-        until(
-            lambda: "Too many notebooks" not in last.press_start(workshop["id"]).text,
-            within_s=40, every_s=0.5, message="there is room again",
-        )  # fmt: skip
         until(lambda: 'id="open"' in last.page(workshop["id"]).text, within_s=40, message="it starts")
     finally:
         for held, _ in people:

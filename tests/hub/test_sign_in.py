@@ -151,7 +151,9 @@ def test_a_form_without_its_token_changes_nothing(platform: Platform) -> None:
         assert person.get(f"/hub/workshops/{workshop['id']}/start").status_code == 200, "a link starts nothing"
         assert 'id="start"' in person.page(workshop["id"]).text
         for path in ("/hub/signup", "/hub/login", "/hub/change-password"):
-            assert person.client.post(f"{person.app}{path}", data={"username": "x"}).status_code == 403, path
+            refused = person.client.post(f"{person.app}{path}", data={"username": "x"})
+            assert refused.status_code == 403, path
+            assert "<h1>Not allowed</h1>" in refused.text, "a page, not an empty answer"
 
 
 def test_accounts_are_let_in_and_out_by_a_button_of_ours_alone(platform: Platform) -> None:
