@@ -24,6 +24,13 @@ from tests.running import Platform, until
 SIZE_MIB = 64
 LOCKED_S = 22.0
 DATABASES = ("orchestra.sqlite", "jupyterhub.sqlite")
+_SMALL_DISK = """
+import os
+from orchestra_services.up.hub_config import apply
+c = get_config()
+apply(c, os.environ)
+c.OrchestraLocalSpawner.disk_reserve = "1M"  # starts are refused long before the databases' disk is full otherwise
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,9 @@ def small_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platfor
         pytest.skip(f"a small file system can't be mounted here ({why_not})")
     try:
         folder.chmod(0o700)
-        with Platform.start(folder) as running:
+        config = tmp_path_factory.mktemp("config") / "small_disk_config.py"
+        config.write_text(_SMALL_DISK)
+        with Platform.start(folder, "--config", str(config)) as running:
             yield running
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

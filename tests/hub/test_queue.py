@@ -140,9 +140,8 @@ def test_a_hub_killed_with_people_in_line_keeps_their_order(narrow: Platform) ->
 
 
 def _servers(platform: Platform, name: str) -> list[int]:
-    return [
-        p.pid for p in platform.everything_of(name) if any("singleuser" in word for word in p.info["cmdline"] or [])
-    ]
+    found = platform.everything_of(name)
+    return [p.pid for p in found if "jupyterhub.singleuser" in (p.info["cmdline"] or []) and p.name() != "bwrap"]
 
 
 def test_a_seat_whose_workshop_ends_while_it_waits_is_not_started(narrow: Platform) -> None:
