@@ -37,6 +37,7 @@ from orchestra_services.up.hub_config import apply
 c = get_config()
 apply(c, os.environ)
 c.OrchestraLocalSpawner.cmd = {command}
+c.OrchestraLocalSpawner.seat_user_ids = ""  # light seats meet the process they live in at a socket
 """
 
 
@@ -130,7 +131,7 @@ def vanilla(folder: Path, seats: int, seconds: float) -> None:
     with light_host(folder) as command:
         text = VANILLA.format(
             port=port, hub_port=free_port(), api_port=free_port(), folder=folder, password=PASSWORD, token=TOKEN,
-            python=sys.executable, landing="", root=False,
+            python=sys.executable, landing="", root=False, home=folder / "home",
         )  # fmt: skip
         text += f"c.Spawner.cmd = {command}\nc.Spawner.default_url = '/'\nc.JupyterHub.active_server_limit = 0\n"
         text = text.replace('scopes=["read:users", "servers"]', 'scopes=["admin:users", "servers"]')

@@ -172,6 +172,8 @@ def test_an_expired_sign_in_leads_back_and_keeps_unsaved_cells(platform: Platfor
         page.click("#open")
         wait_lab(page)
         run_cell(page, "# not saved yet\n'unsaved'")
+        # the kernel's websocket is cut with the sign-in, and JupyterLab takes the kernel for dead: a person says Ok
+        page.add_locator_handler(page.locator(".jp-Dialog"), lambda: page.click(".jp-Dialog .jp-mod-accept"))
         other = page.context.new_page()
         other.goto(app(platform, "/hub/logout"))
         other.close()

@@ -151,7 +151,7 @@ def test_everything_killed_at_once_needs_no_repair(tmp_path: Path) -> None:
 IMPATIENT = (
     "import sys\n"
     "from orchestra_services.up import run\n"
-    "run.READY_WITHIN_S = 12.0\n"
+    "run.READY_WITHIN_S = 25.0\n"
     "from orchestra_services.main import main\n"
     "main()\n"
 )
@@ -172,8 +172,8 @@ def test_a_hub_that_crashes_at_its_start_says_why(tmp_path: Path, broken_config:
     )  # fmt: skip
     assert ended.returncode == ExitCode.NOT_READY
     assert "Traceback" not in ended.stderr
-    lines = ended.stderr.splitlines()
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("Seats ")]  # what isn't to be had here
     assert [line.partition(" ended")[0] for line in lines[:-1]] == ["hub"] * (len(lines) - 1)
     loud = next(line for line in lines if "3 times in a row" in line)
     assert "Its last words: " in loud and "the reason why" in loud
-    assert lines[-1].startswith("hub did not answer within 12 s") and "the reason why" in lines[-1]
+    assert lines[-1].startswith("hub did not answer within 25 s") and "the reason why" in lines[-1]
