@@ -70,7 +70,7 @@ def in_order(waiting: Iterable[Waiting], turns: Turns) -> list[Waiting]:
     return ordered
 
 
-def estimate_s(place: int, starts_at_once: int, start_s: float) -> float:
+def estimate_s(place: int, starts_at_once: float, start_s: float) -> float:
     """Seconds until the turn of who stands at `place` (from 1), when a start takes `start_s` and so many go on at
     once: one of them ends every `start_s / starts_at_once` seconds."""
     return place * start_s / max(1, starts_at_once)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -61,13 +62,16 @@ class _Ticket:
 
 
 class StartQueue:
-    """At most `starts_at_once` starts; the others wait. `close` it before the loop's tasks are cancelled."""
+    """At most `starts_at_once` starts (0: any number); the others wait.
+
+    `close` it before the loop's tasks are cancelled.
+    """
 
     def __init__(
         self, rows: QueueRows, *, starts_at_once: int, leave_s: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._rows = rows
-        self._at_once = starts_at_once
+        self._at_once = starts_at_once or math.inf
         self._leave_s = leave_s
         self._monotonic = monotonic
         self._waiting: dict[str, _Ticket] = {}
@@ -159,7 +163,7 @@ class StartQueue:
 
     def _admit(self) -> None:
         """Begin what can begin now."""
-        while self._waiting and not self._closed and len(self._starting) < (self._at_once or len(self._waiting) + 1):
+        while self._waiting and not self._closed and len(self._starting) < self._at_once:
             ticket = self._waiting[next(iter(self._in_order()))]
             obstacle = ticket.asked.obstacle()
             ticket.reason = None
