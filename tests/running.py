@@ -219,6 +219,11 @@ class Platform:
         """Those of a person's seats. What was read of each is in its `info`: it may have ended since."""
         return [p for p in self.everything() if (p.info["environ"] or {}).get("JUPYTERHUB_USER") == name]
 
+    def servers_of(self, name: str) -> list[psutil.Process]:
+        """A person's notebook servers. What starts one, or holds its namespaces, has its command after its own."""
+        command = [sys.executable, "-P", "-m", "jupyterhub.singleuser"]
+        return [p for p in self.everything_of(name) if (p.info["cmdline"] or [])[:4] == command]
+
     @contextmanager
     def own_reconciler(self, *args: str) -> Iterator[Path]:
         """A reconciler with other settings that leads in the place of `up`'s own; gives its log."""

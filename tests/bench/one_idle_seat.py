@@ -45,7 +45,7 @@ def main() -> None:
         workshop = platform.opened(session="bench")["id"]
         ada.join(workshop)
         ada.start(workshop)
-        seat = next(p for p in platform.everything_of("ada") if "jupyterhub.singleuser" in p.info["cmdline"])
+        (seat,) = platform.servers_of("ada")
         hub = psutil.Process(platform.children()["hub"])
         closed, hub_closed = share(seat, seconds), share(hub, seconds)
         sys.stdout.write(f"page closed: {closed:.2f} % of a core, {seat.memory_info().rss / 2**20:.0f} MiB; ")

@@ -115,7 +115,7 @@ def _look_at_a_start(page: Page, platform: Platform, workshop_id: str, name: str
     check_page(page, f"seat-failed-{look}")
     prepared.write_bytes(kept)
     page.get_by_role("button", name="Try again").click()
-    server = until(lambda: platform.everything_of(name), within_s=20, every_s=0.02, message="it starts")[0]
+    server = until(lambda: platform.servers_of(name), within_s=20, every_s=0.02, message="it starts")[0]
     server.suspend()
     expect(page.locator("#progress-text")).to_have_text(re.compile(r"\(\d+ s so far\)"), timeout=10_000)
     check_page(page, f"seat-starting-{look}")

@@ -180,7 +180,7 @@ subprocess.Popen(['env', '-i', '/usr/bin/sleep', '1004'], **quiet)
 def _processes(platform: Platform, name: str) -> list[psutil.Process]:
     """What a person's seats have running, also what left its session."""
     found = []
-    for process in psutil.process_iter(["environ", "status", "cmdline", "name"]):
+    for process in psutil.process_iter(["environ", "status", "cmdline"]):
         mine = (process.info["environ"] or {}).get("JUPYTERHUB_USER") == name
         if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
@@ -190,12 +190,6 @@ def _processes(platform: Platform, name: str) -> list[psutil.Process]:
 def _bare_processes() -> list[psutil.Process]:
     """Found by its command: a seat doesn't know the ids its processes have outside."""
     return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["/usr/bin/sleep", "1004"]]
-
-
-def _servers(platform: Platform, name: str) -> list[psutil.Process]:
-    """A person's notebook servers."""
-    found = [p for p in _processes(platform, name) if "jupyterhub.singleuser" in (p.info["cmdline"] or [])]
-    return [p for p in found if p.info["name"] != "bwrap"]  # which holds a seat's namespaces
 
 
 def _busy_seat(person: Person, workshop_id: str) -> str:
@@ -225,7 +219,7 @@ def test_a_server_that_dies_is_noticed_and_leaves_nothing(platform: Platform) ->
     workshop = platform.opened(session="dies")
     with Person.new(platform, "dina") as dina:
         url = _busy_seat(dina, workshop["id"])
-        (server,) = _servers(platform, "dina")
+        (server,) = platform.servers_of("dina")
         server.kill()
         until(lambda: 'id="start"' in dina.page(workshop["id"]).text, within_s=20, message="the page has noticed")
         until(lambda: not _processes(platform, "dina"), within_s=10, message="nothing of it runs")
@@ -238,7 +232,7 @@ def test_a_server_that_dies_unseen_is_noticed_by_the_hub(platform: Platform) -> 
     workshop = platform.opened(session="unseen")
     with Person.new(platform, "una") as una:
         _busy_seat(una, workshop["id"])
-        (server,) = _servers(platform, "una")
+        (server,) = platform.servers_of("una")
         server.kill()
         until(lambda: not _ready(platform, "una", workshop["id"]), within_s=30, message="the hub has noticed")
         until(lambda: not _processes(platform, "una"), within_s=10, message="nothing of it runs")

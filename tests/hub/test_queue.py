@@ -135,13 +135,8 @@ def test_a_hub_killed_with_people_in_line_keeps_their_order(narrow: Platform) ->
         until(back, within_s=40, message="the hub is back")
         assert order_of_starts([(person, workshop) for person in crowd]) == ["k1", "k2", "k3", "k4"]
         for person in crowd:
-            assert len(_servers(narrow, person.name)) == 1, "one seat each"
+            assert len(narrow.servers_of(person.name)) == 1, "one seat each"
             person.press_stop(workshop)
-
-
-def _servers(platform: Platform, name: str) -> list[int]:
-    found = platform.everything_of(name)
-    return [p.pid for p in found if "jupyterhub.singleuser" in (p.info["cmdline"] or []) and p.name() != "bwrap"]
 
 
 def test_a_seat_whose_workshop_ends_while_it_waits_is_not_started(narrow: Platform) -> None:
@@ -155,5 +150,5 @@ def test_a_seat_whose_workshop_ends_while_it_waits_is_not_started(narrow: Platfo
             assert narrow.api("POST", f"/workshops/{ending}/end", json={}).status_code == 200
         until(lambda: 'id="open"' in first.page(other).text, within_s=60, message="ready")
         until(lambda: "refusal" in second.page(ending).text, within_s=30, message="over")
-        assert not _servers(narrow, "e2")
+        assert not narrow.servers_of("e2")
         first.press_stop(other)

@@ -167,7 +167,7 @@ def test_a_held_answer_comes_with_an_extension_and_old_seats_are_answered_at_onc
             lambda: hera.seat_request(url, "GET", "orchestra/notices").json()["ends_at"] > before["ends_at"],
             within_s=10, message="the seat knows of the extension",
         )  # fmt: skip
-        process = next(p for p in platform.everything_of("hera") if "jupyterhub.singleuser" in p.info["cmdline"])
+        (process,) = platform.servers_of("hera")
         token = process.environ()["JUPYTERHUB_API_TOKEN"]
         hub = process.environ()["JUPYTERHUB_API_URL"]
         header = {"Authorization": f"token {token}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -104,8 +103,7 @@ def test_ctrl_c_with_a_busy_and_a_hung_seat_leaves_no_process(tmp_path: Path) ->
         threading.Thread(target=lambda: _quietly(bob, urls["bob"]), daemon=True).start()
         until(lambda: list(platform.data_dir.glob("workshops/*/seats/bob-*/home/busy")), within_s=30)
         assert len(sleepers()) == 1, "in a session of its own"
-        records = [json.loads(path.read_text()) for path in (platform.data_dir / "run" / "seats").glob("eve-*.json")]
-        psutil.Process(records[0]["pid"]).suspend()
+        platform.servers_of("eve")[0].suspend()
         assert platform.interrupt(within_s=15) < 10
         assert platform.process.returncode == ExitCode.OK
         assert platform.everything() == []
