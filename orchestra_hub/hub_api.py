@@ -13,7 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 import httpx
@@ -23,7 +23,7 @@ from orchestra_hub.errors import HubUnavailable, NotAllowed, NotFound, Provision
 from orchestra_hub.ids import account_key
 from orchestra_hub.workshop import HUB_PROPERTY, Account, WorkshopFacts, parse_time
 
-__all__ = ["GroupOutline", "HubAPI", "HubGroup", "HubUser", "SeatStatus"]
+__all__ = ["ChangeGuard", "GroupOutline", "HubAPI", "HubGroup", "HubUser", "SeatStatus"]
 
 _READ_TIMEOUT_S = 15.0
 _START_TIMEOUT_S = 60.0  # the hub answers 202 after `slow_spawn_timeout`, 10 s; stopping takes a grace period
@@ -89,6 +89,16 @@ class SeatStatus:
         return not self.stopped or self.pending is not None
 
 
+class ChangeGuard(Protocol):
+    """Who may change the hub, and until when. Both methods raise when it may not be changed (any more)."""
+
+    async def check(self) -> None:
+        """Before a change is begun."""
+
+    def confirm(self) -> None:
+        """In the moment in which it is sent."""
+
+
 class HubAPI:
     """Calls the Hub API at `api_url` (`http://127.0.0.1:8081/hub/api`) with a service's token.
 
@@ -100,19 +110,19 @@ class HubAPI:
         api_url: str,
         token: str,
         client: httpx.AsyncClient | None = None,
-        before_change: Callable[[], Awaitable[None]] | None = None,
+        guard: ChangeGuard | None = None,
     ) -> None:
         self._url = api_url.rstrip("/")
         self._token = token
         self._headers = {"Authorization": f"token {token}"}
         self._owns_client = client is None
         self._client = client if client is not None else httpx.AsyncClient(trust_env=False)
-        self._before_change = before_change
+        self._guard = guard
 
-    def guarded(self, before_change: Callable[[], Awaitable[None]]) -> Self:
-        """The same hub through the same connections, with `before_change` awaited just before each call that changes
-        something: what it raises keeps the call from being made."""
-        return type(self)(self._url, self._token, self._client, before_change)
+    def guarded(self, guard: ChangeGuard) -> Self:
+        """The same hub through the same connections; what `guard` raises keeps a call that changes something from
+        being made."""
+        return type(self)(self._url, self._token, self._client, guard)
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,12 +258,15 @@ class HubAPI:
     ) -> httpx.Response:
         url = path if "://" in path else f"{self._url}/{path}"
         sent = None if body is None else json.dumps(body).encode()
-        if self._before_change is not None and method != "GET":
-            await self._before_change()
+        extensions = {}
+        if self._guard is not None and method != "GET":
+            await self._guard.check()
+            extensions["trace"] = _confirming(self._guard)
         try:
             response = await self._client.request(
-                method, url, content=sent, headers={**self._headers, **(headers or {})}, timeout=timeout_s
-            )
+                method, url, content=sent, headers={**self._headers, **(headers or {})}, timeout=timeout_s,
+                extensions=extensions,
+            )  # fmt: skip
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             raise HubUnavailable(f"The hub does not answer ({method} {path.split('?')[0]}: {why}).") from error
@@ -286,6 +299,16 @@ class HubAPI:
             found += items
             if not items or not model.get("_pagination", {}).get("next"):
                 return found
+
+
+def _confirming(guard: ChangeGuard) -> Callable[[str, object], Awaitable[None]]:
+    """httpcore's `trace` extension: the guard has the last word once there is a connection, before a byte is sent."""
+
+    async def trace(event: str, _: object) -> None:
+        if event.endswith(".send_request_headers.started"):
+            guard.confirm()
+
+    return trace
 
 
 def _part(value: str) -> str:

@@ -53,10 +53,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A real platform, started by `orchestra-hub up`, shared by the tests of a run that don't break it."""
+def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A real platform, started by `orchestra-hub up`, for all tests of a run that don't break it."""
     with Platform.start(tmp_path_factory.mktemp("platform")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def platform(shared_platform: Platform) -> Iterator[Platform]:
+    """The shared platform with nobody on it: a module's people leave with it, so that every name is free again."""
+    yield shared_platform
+    shared_platform.send_everybody_away()
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -223,6 +225,19 @@ class Platform:
         """A person's notebook servers. What starts one, or holds its namespaces, has its command after its own."""
         command = [sys.executable, "-P", "-m", "jupyterhub.singleuser"]
         return [p for p in self.everything_of(name) if (p.info["cmdline"] or [])[:4] == command]
+
+    def send_everybody_away(self) -> None:
+        """Delete every account but the operator's, and with it its seats."""
+
+        def others() -> list[str]:
+            return [user["name"] for user in self.hub_api("GET", "/users").json() if user["name"] != "admin"]
+
+        def gone(name: str) -> bool:
+            return self.hub_api("DELETE", f"/users/{quote(name)}").status_code in (204, 404)
+
+        while names := others():  # the hub lists them page by page
+            for name in names:
+                until(partial(gone, name), within_s=30, every_s=0.3, message=f"{name} is gone")
 
     @contextmanager
     def own_reconciler(self, *args: str) -> Iterator[Path]:

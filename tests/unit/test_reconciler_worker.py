@@ -52,7 +52,7 @@ class Bench:
     def leadership(self, holder: str = "here:1:a") -> Leadership:
         lease = self.store.acquire_lease(LEASE, holder, TTL_S)
         assert lease is not None
-        return Leadership(self.store, lease, TTL_S)
+        return Leadership(self.store, lease, TTL_S, time.monotonic())
 
     async def turn(self, leadership: Leadership | None = None, *, sweep: bool = False) -> None:
         """Everything that is due now, until nothing is."""

@@ -1,7 +1,8 @@
 """One leader at a time: a lease in the store, renewed while it is held, checked before every step and every change.
 
 A leader that was paused past its lease writes nothing: the store refuses its fence, and a step, or a change of the hub,
-starts only after the lease was renewed. A leader that can't reach the store stops by itself when its lease runs out.
+starts only while the lease lasts that it was seen to hold, by a clock that goes on during a pause. A leader that can't
+reach the store stops by itself when its lease runs out.
 
 Who waits trusts no clock of another machine, nor its own after it was set: a lease that it has seen unchanged for the
 lease's time, by a clock that only goes on, is nobody's.
@@ -34,13 +35,16 @@ def new_holder() -> str:
 
 
 class Leadership:
-    """A lease held by this process."""
+    """A lease held by this process. `asked_s`: when it was asked for, by `monotonic`, whose seconds only grow."""
 
-    def __init__(self, store: Store, lease: Lease, ttl_s: float) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, ttl_s: float, asked_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._lease = lease
         self._ttl_s = ttl_s
-        self._renewed_s = time.monotonic()
+        self._monotonic = monotonic
+        self._renewed_s = asked_s
 
     @property
     def fence(self) -> int:
@@ -52,32 +56,34 @@ class Leadership:
 
         Renewing writes to the disk, so it is done only when the last time is a while ago.
         """
-        if time.monotonic() - self._renewed_s > self._ttl_s / 2:
+        if self._monotonic() - self._renewed_s > self._ttl_s / 2:
             await self.renew()
-            return
-        held = await asyncio.to_thread(self._store.lease, self._lease.name)
-        if held is None or held.fence != self._lease.fence:
-            raise LeaseLost(f"The lease {self._lease.name} has gone to another process.")
+        else:
+            held = await asyncio.to_thread(self._store.lease, self._lease.name)
+            if held is None or held.fence != self._lease.fence:
+                raise LeaseLost(f"The lease {self._lease.name} has gone to another process.")
+        self.confirm()
+
+    def confirm(self) -> None:
+        """The lease held since it was last renewed hasn't run out; raises `LeaseLost` otherwise. Asks nobody."""
+        if self._monotonic() >= self._renewed_s + self._ttl_s:
+            raise LeaseLost(f"The lease {self._lease.name} ran out before it was renewed.")
 
     async def renew(self) -> None:
         """Have the lease for all of its time from now; raises `LeaseLost` when another leads."""
-        asked_s = time.monotonic()
+        asked_s = self._monotonic()
         await asyncio.to_thread(self._store.renew_lease, self._lease, self._ttl_s)
         self._renewed_s = asked_s
 
     async def keep(self) -> None:
         """Renew three times per lifetime, until cancelled; raises `LeaseLost`."""
-        renewed = time.monotonic()
         while True:
             await asyncio.sleep(self._ttl_s / 3)
-            asked = time.monotonic()
             try:
                 await self.renew()
-                renewed = asked
             except StoreUnavailable as error:
                 _log.warning("lease not renewed: %s", error)
-                if time.monotonic() >= renewed + self._ttl_s:
-                    raise LeaseLost("The lease ran out while the database could not be reached.") from error
+                self.confirm()
 
     async def release(self) -> None:
         """Let another lead at once; at best effort, as the lease runs out anyway."""
@@ -112,6 +118,7 @@ async def lead(store: Store, holder: str, ttl_s: float, work: Callable[[Leadersh
         lease: Lease | None = None
         try:
             seen = watch.unchanged(await asyncio.to_thread(store.lease, LEASE))
+            asked_s = time.monotonic()
             lease = await asyncio.to_thread(store.acquire_lease, LEASE, holder, ttl_s, seen=seen)
         except OrchestraError as error:
             _log.warning("lease not acquired: %s", error)
@@ -123,7 +130,7 @@ async def lead(store: Store, holder: str, ttl_s: float, work: Callable[[Leadersh
             continue
         waiting = False
         _log.info("leading, fence=%d", lease.fence)
-        await _work(Leadership(store, lease, ttl_s), work)
+        await _work(Leadership(store, lease, ttl_s, asked_s), work)
 
 
 async def _work(leadership: Leadership, work: Callable[[Leadership], Awaitable[None]]) -> None:

@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(self, world: World, leadership: Leadership, limits: Limits) -> None:
         # every change of the hub asks for the lease just before: many may belong to one step
-        self._world = replace(world, hub=world.hub.guarded(leadership.check))
+        self._world = replace(world, hub=world.hub.guarded(leadership))
         self._leadership = leadership
         self._limits = limits
         self._sweep = Sweep(self._world, limits.retry_most_s)
