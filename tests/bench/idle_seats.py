@@ -92,7 +92,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def ours(folder: Path, seats: int, seconds: float, profile: str | None) -> None:
+def ours(folder: Path, seats: int, seconds: float) -> None:
     """`orchestra-hub up` with light seats."""
     names = [f"learner-{number:03}" for number in range(seats)]
     with light_host(folder) as command:
@@ -114,12 +114,6 @@ def ours(folder: Path, seats: int, seconds: float, profile: str | None) -> None:
 
             start_all(names, lambda name: platform.hub_api("POST", f"/users/{name}/servers/{server}"), ready)
             found = {name: psutil.Process(pid) for name, pid in platform.children().items()}
-            if profile:
-                say(subprocess.run(
-                    [profile, "record", "-p", str(found["hub"].pid), "-d", "60", "-f", "raw", "-o", str(folder / "p")],
-                    capture_output=True, text=True, check=False,
-                ).stderr)  # fmt: skip
-                Path("/tmp/idle_hub_profile.txt").write_text((folder / "p").read_text())
             measure({"up": psutil.Process(platform.process.pid)} | found, seconds)
 
 
@@ -176,7 +170,6 @@ def main() -> None:
     parser.add_argument("--seats", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--only", choices=["ours", "vanilla"])
-    parser.add_argument("--profile", help="a py-spy program to look at the hub with")
     asked = parser.parse_args()
     for world in ("ours", "vanilla"):
         if asked.only not in (None, world):
@@ -184,7 +177,7 @@ def main() -> None:
         say(f"{asked.seats} idle servers, {'orchestra-hub up' if world == 'ours' else 'vanilla JupyterHub'}:")
         with tempfile.TemporaryDirectory() as name:
             if world == "ours":
-                ours(Path(name), asked.seats, asked.seconds, asked.profile)
+                ours(Path(name), asked.seats, asked.seconds)
             else:
                 vanilla(Path(name), asked.seats, asked.seconds)
 
