@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from tests.people import Person
 from tests.running import Platform, until
@@ -42,9 +42,14 @@ def held_start(platform: Platform, person: Person, workshop_id: str) -> Iterator
             return int(json.loads(record.read_text())["pid"])
         return None
 
-    held = until(pid, within_s=30, every_s=0.02, message="started") or 0
-    os.kill(held, signal.SIGSTOP)
+    first = psutil.Process(until(pid, within_s=30, every_s=0.02, message="started") or 0)
+    held: list[psutil.Process] = []
+    while new := [process for process in (first, *first.children(recursive=True)) if process not in held]:
+        for process in new:  # what holds the seat's namespaces, and what it has begun by now
+            process.suspend()
+        held += new
     try:
         yield
     finally:
-        os.kill(held, signal.SIGCONT)
+        for process in held:
+            process.resume()

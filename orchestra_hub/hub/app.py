@@ -165,9 +165,11 @@ class OrchestraHub(JupyterHub):  # type: ignore[misc]  # jupyterhub has no types
         self.tornado_application.add_handlers(pattern, with_workshops(elsewhere))
 
     async def start(self) -> None:
-        """As JupyterHub; then the starts that an earlier hub didn't get to."""
-        await super().start()
+        """As JupyterHub. Starts that an earlier hub didn't get to have their places before the first page is answered,
+        and begin once all of the hub is there."""
         self.resumption.begin()
+        await super().start()
+        self.queue.open()
 
     async def cleanup(self) -> None:
         """As JupyterHub, after the queue is closed: places are kept for the next hub, unless seats are stopped. Seats

@@ -62,7 +62,7 @@ class _Ticket:
 
 
 class StartQueue:
-    """At most `starts_at_once` starts (0: any number); the others wait.
+    """At most `starts_at_once` starts (0: any number); the others wait, and until it is `open` all do.
 
     `close` it before the loop's tasks are cancelled.
     """
@@ -80,7 +80,13 @@ class StartQueue:
         self._start_s = _FIRST_START_S
         self._looking: asyncio.Task[None] | None = None
         self._places: dict[str, int] | None = None  # by key, from 1, in order; None: to be worked out anew
+        self._open = False
         self._closed = False
+
+    def open(self) -> None:
+        """Begin what waits, and from now on whatever is asked for."""
+        self._open = True
+        self._admit()
 
     @asynccontextmanager
     async def turn(self, asked: Asked) -> AsyncIterator[None]:
@@ -163,7 +169,7 @@ class StartQueue:
 
     def _admit(self) -> None:
         """Begin what can begin now."""
-        while self._waiting and not self._closed and len(self._starting) < self._at_once:
+        while self._waiting and self._open and not self._closed and len(self._starting) < self._at_once:
             ticket = self._waiting[next(iter(self._in_order()))]
             obstacle = ticket.asked.obstacle()
             ticket.reason = None

@@ -126,13 +126,15 @@ def test_a_hub_killed_with_people_in_line_keeps_their_order(narrow: Platform) ->
             assert [seat["place"] for seat in seats] == [None, 1, 2, 3]
         os.kill(narrow.children()["hub"], signal.SIGKILL)
 
-        def back() -> bool:
+        def first_page() -> str | None:
             try:
-                return crowd[1].page(workshop).status_code == 200
+                page = crowd[1].page(workshop)
             except httpx.HTTPError:
-                return False
+                return None
+            return page.text if page.status_code == 200 else None
 
-        until(back, within_s=40, message="the hub is back")
+        again = until(first_page, within_s=40, every_s=0.01, message="the hub is back") or ""
+        assert 'id="leave"' in again, f"the place is there from the first page on: {again}"
         assert order_of_starts([(person, workshop) for person in crowd]) == ["k1", "k2", "k3", "k4"]
         for person in crowd:
             assert len(narrow.servers_of(person.name)) == 1, "one seat each"

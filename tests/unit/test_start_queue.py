@@ -28,6 +28,7 @@ def rows(tmp_path: Path) -> Iterator[QueueRows]:
 @pytest.mark.parametrize(("limit", "begun"), [(0, 5), (2, 2), (9, 5)])
 async def test_as_many_begin_as_the_limit_says_and_0_is_none(rows: QueueRows, limit: int, begun: int) -> None:
     queue = StartQueue(rows, starts_at_once=limit, leave_s=60)
+    queue.open()
     running: set[int] = set()
     go_on = asyncio.Event()
 
@@ -45,4 +46,24 @@ async def test_as_many_begin_as_the_limit_says_and_0_is_none(rows: QueueRows, li
     go_on.set()
     await asyncio.gather(*starts)
     assert running == set(range(5)), "the others had their turn"
+    await queue.close()
+
+
+async def test_until_it_is_open_starts_have_places_and_none_begins(rows: QueueRows) -> None:
+    queue = StartQueue(rows, starts_at_once=1, leave_s=60)
+    began: list[int] = []
+
+    async def start(user_id: int) -> None:
+        async with queue.turn(Asked(user_id, "s", "w", attended=False, obstacle=lambda: None)):
+            began.append(user_id)
+
+    starts = []
+    for user_id in (7, 8):
+        starts.append(asyncio.create_task(start(user_id)))
+        await asyncio.sleep(0)
+    places = [queue.place(user_id, "s") for user_id in (7, 8)]
+    assert [place and place.number for place in places] == [1, 2] and not began
+    queue.open()
+    await asyncio.gather(*starts)
+    assert began == [7, 8]
     await queue.close()
