@@ -108,7 +108,7 @@ def _taken(promised: int, beside: Sequence[Workshop], when: str) -> str:
     if not beside:
         return ""
     others = "another workshop" if len(beside) == 1 else f"{len(beside)} other workshops"
-    return f", {_size(promised)} of it promised to {others} {when}"
+    return f"; {_size(promised)} are promised to {others} {when}"
 
 
 def _size(count_bytes: int) -> str:

@@ -40,7 +40,7 @@ def test_memory_alone() -> None:
 def test_memory_that_others_were_promised_at_that_time() -> None:
     others = [workshop(1, seats=2), workshop(2, seats=2)]
     (said,) = promise_warnings(workshop(seats=9), others, machine())
-    assert "are 20 GiB; the machine has 24 GiB, 12 GiB of it promised to 2 other workshops at that time." in said
+    assert "are 20 GiB; the machine has 24 GiB; 12 GiB are promised to 2 other workshops at that time." in said
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_workshops_one_after_the_other_are_not_added_up() -> None:
     others = [at(1, 0), at(2, 1), at(3, 2)]
     assert promise_warnings(workshop(seats=9), others, machine()) == [], "20 GiB and never more than 4 GiB beside"
     (said,) = promise_warnings(workshop(seats=9), [*others, at(4, 1.5)], machine())
-    assert "8 GiB of it promised to 2 other workshops" in said
+    assert "8 GiB are promised to 2 other workshops" in said
 
 
 def test_disk_counts_until_the_files_are_gone() -> None:
@@ -78,7 +78,7 @@ def test_disk_counts_until_the_files_are_gone() -> None:
     (said,) = promise_warnings(workshop(seats=9, memory="128Mi"), [over], machine(disk_gib=25, free_gib=12))
     assert said == (
         "Seats for 9 learners and 1 instructor of up to 1 GiB of files are 10 GiB; the disk has 25 GiB, 12 GiB free "
-        "now, 20 GiB of it promised to another workshop whose files are kept then. If they use all they may, the disk "
+        "now; 20 GiB are promised to another workshop whose files are kept then. If they use all they may, the disk "
         "fills up and no seat starts until there is room."
     )
     gone = over.model_copy(update={"purge_at": NOON})
