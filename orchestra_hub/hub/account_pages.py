@@ -48,13 +48,29 @@ class _StrictPage:
         return policy_for_sign_in(self.settings["orchestra_hosts"].origin("*"))
 
 
+class _FormExpired(web.HTTPError):
+    """A form was sent whose XSRF token is none (any more)."""
+
+
 class _Login(_StrictPage, LoginHandler):  # type: ignore[misc]  # nativeauthenticator has no types
     """Sign-in page."""
 
-    def render_template(self, name: str, **names: Any) -> Any:
-        """As every page. JupyterHub's sign-in shows a form that has expired anew, in a way that nativeauthenticator's
-        form can't be shown in: there the page of refusals says so."""
-        return BaseHandler.render_template(self, name, **names)
+    async def prepare(self) -> None:
+        """As every page. A form that has expired comes again, with the name that was typed and where it leads."""
+        try:
+            await super().prepare()
+        except _FormExpired:
+            self.set_status(403)
+            name = self.get_body_argument("username", "", strip=False)
+            self.finish(await self._render("This page was open for too long. Sign in again.", name))
+
+    def check_xsrf_cookie(self) -> None:
+        """As every page's, with an error of its own."""
+        try:
+            BaseHandler.check_xsrf_cookie(self)
+        except web.HTTPError as error:
+            self.log.warning("sign-in form refused: %s", error)
+            raise _FormExpired(error.status_code, error.log_message) from error
 
     async def post(self) -> None:
         """Sign in and go on to `next`, or the form again with one message for every kind of refusal.

@@ -127,7 +127,7 @@ def vanilla(folder: Path, seats: int, seconds: float) -> None:
             port=port, hub_port=free_port(), api_port=free_port(), folder=folder, password=PASSWORD, token=TOKEN,
             python=sys.executable, landing="", root=False, home=folder / "home",
         )  # fmt: skip
-        text += f"c.Spawner.cmd = {command}\nc.Spawner.default_url = '/'\nc.JupyterHub.active_server_limit = 0\n"
+        text += f"c.Spawner.cmd = {command}\nc.Spawner.default_url = '/'\nc.JupyterHub.api_page_max_limit = 1000\n"
         text = text.replace('scopes=["read:users", "servers"]', 'scopes=["admin:users", "servers"]')
         (folder / "config.py").write_text(text)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from orchestra_hub.ids import seat_label, server_name
-from tests.people import Person
+from tests.people import PASSWORD, Person
 from tests.running import Platform, until
 
 REFUSED = [
@@ -153,7 +153,22 @@ def test_a_form_without_its_token_changes_nothing(platform: Platform) -> None:
         for path in ("/hub/signup", "/hub/login", "/hub/change-password"):
             refused = person.client.post(f"{person.app}{path}", data={"username": "x"})
             assert refused.status_code == 403, path
-            assert "<h1>Not allowed</h1>" in refused.text, "a page, not an empty answer"
+            says = "Sign in again" if path == "/hub/login" else "<h1>Not allowed</h1>"
+            assert says in refused.text, "a page, not an empty answer"
+
+
+def test_a_sign_in_form_that_was_open_too_long_comes_again_and_works(platform: Platform) -> None:
+    """With what was typed, but the password, and still leading where it led."""
+    with Person.new(platform, "lateday") as person:
+        person.client.cookies.clear()
+        typed = {"_xsrf": "of-last-week", "username": "lateday", "password": PASSWORD}
+        again = person.client.post(f"{person.app}/hub/login?next=/hub/token", data=typed)
+        assert (again.status_code, "Sign in again" in again.text) == (403, True), again.text
+        assert 'value="lateday"' in again.text and PASSWORD not in again.text
+        action = re.search(r'action="([^"]*login[^"]*)"', again.text)
+        assert action, again.text
+        there = person.submit(again, html.unescape(action[1]), username="lateday", password=PASSWORD)
+        assert (there.status_code, there.url.path) == (200, "/hub/token"), there.url
 
 
 def test_accounts_are_let_in_and_out_by_a_button_of_ours_alone(platform: Platform) -> None:
