@@ -106,6 +106,7 @@ class ReconcilerApp(Application):
         if self.config_file:
             self.load_config_file(self.config_file)
         level = logging.DEBUG if self.verbose else logging.INFO
+        logging.raiseExceptions = False  # a line that a full disk has no room for is lost, not told of in the log
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname).1s %(message)s")
         logging.getLogger("orchestra_services").setLevel(level)
         logging.getLogger("orchestra_spawner").setLevel(level)

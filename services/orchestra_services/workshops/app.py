@@ -292,6 +292,7 @@ class WorkshopsApp(Application):
 
 def main(argv: list[str] | None = None, **settings: Any) -> None:
     """Run the service."""
+    logging.raiseExceptions = False  # a line that a full disk has no room for is lost, not told of in the log
     application = WorkshopsApp(**settings)
     application.initialize(argv)
     application.start()
