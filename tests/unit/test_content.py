@@ -124,7 +124,7 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
         unpack(_archive(member), tmp_path / "seat")
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"no archive", gzip.compress(b"no tar" * 200)])
+@pytest.mark.parametrize("rubbish", [b"", b"no archive", gzip.compress(b"no tar" * 200, mtime=0)])
 def test_rubbish_is_refused(tmp_path: Path, rubbish: bytes) -> None:
     with pytest.raises(InvalidInput, match="can't be unpacked"):
         unpack(rubbish, tmp_path / "seat")
