@@ -39,7 +39,15 @@ from orchestra_spawner.failures import NO_MEMORY, failure_at_start, too_much_mem
 from orchestra_spawner.folders import SeatFolders, SeatLayout
 from orchestra_spawner.identities import UserIds, running_user_ids
 from orchestra_spawner.loopback_rules import Rules, RulesFailed
-from orchestra_spawner.processes import MARKER, SeatProcess, end_marked, recorded, records_folder, write_record
+from orchestra_spawner.processes import (
+    MARKER,
+    SeatProcess,
+    end_marked,
+    kill_marked,
+    recorded,
+    records_folder,
+    write_record,
+)
 from orchestra_spawner.room import obstacle
 from orchestra_spawner.seat import launch_arguments
 
@@ -453,15 +461,24 @@ class OrchestraLocalSpawner(SeatMixin, Spawner):  # type: ignore[misc]  # jupyte
             return
         if not self._stop_asked and ending(self.record) is None and self.groups.killed_for_memory():
             note_ending(self.record, too_much_memory(self.limits.memory_bytes))
-        await end_marked([left], grace_s=0)
-        await self._clear_away()
+        await self._end(left, grace_s=0)
 
     async def stop(self, now: bool = False) -> None:
         """Stop the server and everything it started."""
         self._stop_asked = True
         if self.process is None:
             return
-        await end_marked([self.process], grace_s=0 if now else self.grace_s)
+        await self._end(self.process, grace_s=0 if now else self.grace_s)
+
+    async def _end(self, seat: SeatProcess, *, grace_s: float) -> None:
+        """Cancelled, as by a hub that is told to end, it doesn't wait: JupyterHub forgets the server in any case, and
+        no later hub would look for it."""
+        try:
+            await end_marked([seat], grace_s=grace_s)
+        except asyncio.CancelledError:
+            kill_marked(seat)
+            self.record.unlink(missing_ok=True)
+            raise
         await self._clear_away()
 
     async def _clear_away(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -175,3 +176,32 @@ def test_a_hub_that_crashes_at_its_start_says_why(tmp_path: Path, broken_config:
     loud = next(line for line in lines if "3 times in a row" in line)
     assert "Its last words: " in loud and "the reason why" in loud
     assert lines[-1].startswith("hub did not answer within 25 s") and "the reason why" in lines[-1]
+
+
+def test_a_hub_that_ends_while_it_stops_a_hung_seat_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """JupyterHub forgets the server as it ends: no later hub would end what is left."""
+    with Platform.start(tmp_path / "data") as platform, Person.new(platform, "ada") as ada:
+        workshop = platform.opened()["id"]
+        ada.join(workshop)
+        ada.open_seat(ada.start(workshop))
+        (server,) = platform.servers_of("ada")
+        server.suspend()
+        log = platform.data_dir / "logs" / "hub.log"
+        began = len(log.read_text())
+        threading.Thread(target=lambda: _quietly_stop(platform, workshop), daemon=True).start()
+        until(lambda: "Removing user ada from proxy" in log.read_text()[began:], within_s=10, message="it is stopped")
+        os.kill(platform.children()["hub"], signal.SIGTERM)
+        until(lambda: not platform.everything_of("ada"), within_s=20, message="nothing of the seat runs")
+        until(lambda: _answers(platform), within_s=40, message="the hub is back")
+        assert not list((platform.data_dir / "run" / "seats").glob("ada-*.json")), "on record still"
+
+
+def _quietly_stop(platform: Platform, workshop_id: str) -> None:
+    with suppress(Exception):  # the connection breaks when the hub ends
+        platform.api("POST", f"/workshops/{workshop_id}/seats/ada/stop")
+
+
+def _answers(platform: Platform) -> bool:
+    with suppress(httpx.HTTPError):
+        return platform.hub_api("GET", "/").status_code == 200
+    return False

@@ -15,6 +15,7 @@ from orchestra_spawner.processes import (
     SeatProcess,
     created_ticks,
     end_marked,
+    kill_marked,
     recorded,
     running,
     write_record,
@@ -37,6 +38,27 @@ async def test_one_that_was_launched_and_not_recorded_is_ended_by_its_mark(tmp_p
         assert known is not None and known.find() is None and running(tmp_path) == 0
         await end_marked([known], grace_s=0)
         assert not psutil.pid_exists(seat.pid)
+        assert other.poll() is None, "another's seat"
+        other.kill()
+
+
+def test_a_seat_is_killed_with_what_it_started_and_nobody_else_without_waiting() -> None:
+    """Also one that was stopped and takes no other signal."""
+    child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)']); "
+    command = [sys.executable, "-c", f"{child}print(flush=True); time.sleep(20)"]
+    with (
+        subprocess.Popen(command, env={**os.environ, MARKER: MARK}, stdout=subprocess.PIPE) as seat,
+        subprocess.Popen(SLEEPS, env={**os.environ, MARKER: f"{MARK}-2"}, stdout=subprocess.PIPE) as other,
+    ):
+        for process in (seat, other):
+            assert process.stdout is not None and process.stdout.readline()
+        server = psutil.Process(seat.pid)
+        family = [server, *server.children()]
+        assert len(family) == 2
+        server.suspend()
+        kill_marked(SeatProcess.of(seat.pid, MARK))
+        assert seat.wait(5) == -9
+        assert psutil.wait_procs(family[1:], timeout=5)[1] == []
         assert other.poll() is None, "another's seat"
         other.kill()
 
