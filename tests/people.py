@@ -163,6 +163,17 @@ class Person:
                     return printed
 
 
+@contextmanager
+def running_seat(platform: Platform, name: str) -> Iterator[tuple[Person, str, str]]:
+    """A new person in their running seat of a new workshop: who, the seat's URL, the workshop's id."""
+    workshop_id = platform.opened(session=name)["id"]
+    with Person.new(platform, name) as person:
+        person.join(workshop_id)
+        url = person.start(workshop_id)
+        person.open_seat(url)
+        yield person, url, workshop_id
+
+
 def open_websocket(host: str, port: int, path: str, headers: dict[str, str]) -> Any:
     """A websocket to a `*.localhost` host, which Debian's resolver doesn't know."""
     raw = sockets.create_connection(("127.0.0.1", port))

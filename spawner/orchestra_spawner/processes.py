@@ -197,7 +197,7 @@ def kill_marked(seat: SeatProcess) -> None:
     if first is not None:
         _signal([first], kill=True)
     if seat.first is None:
-        _signal([*_family(seat.find(), frozenset({seat.mark}))], kill=True)
+        _signal(_family(seat.find(), frozenset({seat.mark})), kill=True)
 
 
 def records_folder(data_dir: Path) -> Path:

@@ -151,7 +151,7 @@ async def test_a_leader_that_stood_still_past_its_lease_does_nothing_when_it_wak
                 await stopping.wait()
             assert asked[0] == first.token
             assert decided == [State.EXPIRED], "decided and written before anything is done"
-            await eventually(lambda: second.says("leading, fence="), within_s=30, message="the second leads")
+            await eventually(lambda: second.says("leading, fence="), within_s=10 * TTL_S, message="the second leads")
             await eventually(lambda: not wire.running(workshop.id), within_s=10, message="seats stopped")
             await eventually(
                 lambda: (due := store.workshop(workshop.id).due_at) and due > utcnow() + timedelta(minutes=10),

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.people import Person, xsrf_in
+from tests.people import Person, running_seat, xsrf_in
 from tests.running import Platform, until
 
 SIZE_MIB = 64
@@ -134,11 +134,7 @@ def in_trouble(platform: Platform, session: str, seat: Person, url: str, worksho
 
 @contextmanager
 def somebodys_seat(platform: Platform, name: str) -> Iterator[tuple[Person, str, str]]:
-    workshop_id = platform.opened(session=name)["id"]
-    with Person.new(platform, name) as person:
-        person.join(workshop_id)
-        url = person.start(workshop_id)
-        person.open_seat(url)
+    with running_seat(platform, name) as (person, url, workshop_id):
         yield person, url, workshop_id
         person.stop(workshop_id)
 

@@ -16,22 +16,11 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.people import Person, open_websocket
+from tests.people import Person, open_websocket, running_seat
 from tests.running import Platform, until
 
 PROMISED_S = 30
 SIGNED_OUT = 4403
-
-
-@contextmanager
-def seat(platform: Platform, name: str) -> Iterator[tuple[Person, str, str]]:
-    """A person in their running seat: who, the workshop's id, the seat's URL."""
-    workshop = platform.opened(session=name)["id"]
-    with Person.new(platform, name) as person:
-        person.join(workshop)
-        url = person.start(workshop)
-        person.open_seat(url)
-        yield person, workshop, url
 
 
 @contextmanager
@@ -92,7 +81,7 @@ def token_of(platform: Platform, name: str) -> dict[str, str]:
 
 def test_a_log_out_closes_the_sockets_of_that_sign_in_and_no_other(platform: Platform) -> None:
     """Kernels', terminals' and events' alike."""
-    with seat(platform, "olga") as (olga, _, url), Person.new(platform, "olga", sign_up=False) as at_home:
+    with running_seat(platform, "olga") as (olga, url, _), Person.new(platform, "olga", sign_up=False) as at_home:
         kernel = new_kernel(olga, url)
         at_home.sign_in()
         at_home.open_seat(url)
@@ -111,7 +100,7 @@ def test_a_log_out_closes_the_sockets_of_that_sign_in_and_no_other(platform: Pla
 
 
 def test_a_revoked_token_closes_its_sockets_and_a_good_sign_in_stays_open(platform: Platform) -> None:
-    with seat(platform, "rita") as (rita, _, url):
+    with running_seat(platform, "rita") as (rita, url, _):
         kernel = new_kernel(rita, url)
         token = token_of(platform, "rita")
         with (
@@ -128,7 +117,7 @@ def test_a_revoked_token_closes_its_sockets_and_a_good_sign_in_stays_open(platfo
 
 
 def test_an_admin_who_is_none_any_more_is_put_out_of_others_seats(platform: Platform) -> None:
-    with seat(platform, "lena") as (lena, _, url), Person.new(platform, "adam"):
+    with running_seat(platform, "lena") as (lena, url, _), Person.new(platform, "adam"):
         kernel = new_kernel(lena, url)
         header = {"Authorization": f"token {token_of(platform, 'adam')['token']}"}
         status = url_of(url, "api/status")
@@ -145,7 +134,7 @@ def test_an_admin_who_is_none_any_more_is_put_out_of_others_seats(platform: Plat
 
 def test_a_place_that_was_taken_away_closes_the_sockets(platform: Platform) -> None:
     with (
-        seat(platform, "theo") as (theo, workshop, url),
+        running_seat(platform, "theo") as (theo, url, workshop),
         socket(platform, url, new_kernel(theo, url), cookies(theo, url)) as opened,
     ):
         assert is_open(opened)
@@ -157,7 +146,7 @@ def test_a_place_that_was_taken_away_closes_the_sockets(platform: Platform) -> N
 
 
 def test_a_held_answer_comes_with_an_extension_and_old_seats_are_answered_at_once(platform: Platform) -> None:
-    with seat(platform, "hera") as (hera, workshop, url):
+    with running_seat(platform, "hera") as (hera, url, workshop):
         before = hera.seat_request(url, "GET", "orchestra/notices").json()
         longer = platform.api("POST", f"/workshops/{workshop}/extend", json={"hours": 1})
         assert longer.status_code == 200, longer.text
